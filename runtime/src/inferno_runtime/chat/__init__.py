@@ -1,0 +1,1 @@
+"""From messages to a prompt: the model's own chat template."""

@@ -1,0 +1,1 @@
+"""OpenAI's wire types, and their conversion to and from what the engine understands."""

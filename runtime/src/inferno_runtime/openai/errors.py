@@ -1,0 +1,122 @@
+"""Everything that a client can be told went wrong, with its HTTP status.
+
+An error object always has its four fields: `message`, `type`, `param` and `code`.
+"""
+
+import msgspec
+
+INVALID_REQUEST = "invalid_request_error"
+NOT_FOUND = "not_found_error"
+SERVER = "server_error"
+TIMEOUT = "timeout_error"
+
+
+class ApiError(Exception):
+    """An answer that is an error object.
+
+    message: a sentence for the client.
+    param: the field of the request that is to blame, if one is.
+    retry_after: seconds after which to try again, where that may help.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        type: str = INVALID_REQUEST,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after: int | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.type = type
+        self.param = param
+        self.code = code
+        self.headers = dict(headers or {})
+        if retry_after is not None:
+            self.headers["Retry-After"] = str(retry_after)
+
+    def body(self) -> bytes:
+        """The error object as JSON."""
+        fields = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+        return msgspec.json.encode({"error": fields})
+
+
+def bad_request(message: str, param: str | None = None, code: str | None = "invalid_value") -> ApiError:
+    """A field that is wrong in itself."""
+    return ApiError(400, message, param=param, code=code)
+
+
+def invalid_json(message: str) -> ApiError:
+    """A body that cannot be read at all."""
+    return ApiError(400, message, code="invalid_json")
+
+
+def missing(param: str) -> ApiError:
+    """A field that must be there and is not."""
+    return ApiError(400, f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter")
+
+
+def unsupported(param: str, message: str | None = None) -> ApiError:
+    """A known field that this server does not honour, and whose silent neglect would give a wrong answer."""
+    return ApiError(
+        400, message or f"'{param}' is not supported by this server.", param=param, code="unsupported_parameter"
+    )
+
+
+def model_not_found(name: str) -> ApiError:
+    """No such model here."""
+    return ApiError(404, f"The model '{name[:128]}' does not exist.", param="model", code="model_not_found")
+
+
+def path_not_found(path: str) -> ApiError:
+    """No such path here."""
+    return ApiError(404, f"There is nothing at {path}.", type=NOT_FOUND, code="not_found")
+
+
+def method_not_allowed(method: str, path: str, allow: str) -> ApiError:
+    """The path is there, but not for this method."""
+    return ApiError(
+        405, f"{method} is not allowed on {path}; use {allow}.", code="method_not_allowed", headers={"Allow": allow}
+    )
+
+
+def body_too_large(limit: int) -> ApiError:
+    """The body is over the limit, declared or received."""
+    return ApiError(413, f"The request body is larger than {limit} bytes.", code="request_too_large")
+
+
+def unsupported_media_type(content_type: str) -> ApiError:
+    """The body is not JSON in UTF-8."""
+    return ApiError(
+        415, f"The body must be application/json in UTF-8, not '{content_type}'.", code="unsupported_media_type"
+    )
+
+
+def context_length_exceeded(context: int, prompt: int, param: str) -> ApiError:
+    """The prompt leaves no room for an answer; both in tokens."""
+    return ApiError(
+        400,
+        f"This model's context holds {context} tokens, and your {param} has {prompt}, which leaves no room for an answer.",
+        param=param,
+        code="context_length_exceeded",
+    )
+
+
+def unavailable(message: str, retry_after: int = 5, code: str = "engine_unavailable") -> ApiError:
+    """The server cannot take requests now."""
+    return ApiError(503, message, type=SERVER, code=code, retry_after=retry_after)
+
+
+def timed_out(seconds: float) -> ApiError:
+    """The request took longer than the server lets one take."""
+    return ApiError(504, f"The request took longer than {seconds:g} seconds.", type=TIMEOUT, code="timeout")
+
+
+def internal() -> ApiError:
+    """A fault of the server's own; what it was stands in the log."""
+    return ApiError(500, "The server failed to answer this request.", type=SERVER, code="internal_error")

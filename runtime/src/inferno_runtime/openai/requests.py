@@ -1,0 +1,117 @@
+"""The bodies of requests, as they stand on the wire.
+
+Every optional field may be null, which is the same as leaving it out. Unknown fields are ignored.
+"""
+
+import re
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from inferno_runtime.openai import errors
+
+Penalty = Annotated[float, Meta(ge=-2, le=2)]
+Fraction = Annotated[float, Meta(ge=0, le=1)]
+TokenLimit = Annotated[int, Meta(ge=1, le=2_000_000)]
+Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+
+
+class StreamOptions(msgspec.Struct, frozen=True):
+    """What a stream carries besides the text."""
+
+    include_usage: bool | None = None
+
+
+class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """The fields that both kinds of generation share."""
+
+    model: str
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Fraction | None = None
+    top_k: Annotated[int, Meta(ge=-1, le=100)] | None = None
+    min_p: Fraction | None = None
+    max_tokens: TokenLimit | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    seed: Seed | None = None
+    stop: str | list[str] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    ignore_eos: bool | None = None
+    user: str | None = None
+
+    # Known, and refused where they ask for something (see convert.refuse_unsupported).
+    n: Annotated[int, Meta(ge=1, le=128)] | None = None
+    min_tokens: Annotated[int, Meta(ge=0)] | None = None
+    typical_p: Fraction | None = None
+    repeat_penalty: Annotated[float, Meta(ge=0)] | None = None
+    logit_bias: dict[str, float] | None = None
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One message of a conversation; what its content may be depends on the role."""
+
+    role: str
+    content: str | list[dict[str, Any]] | None = None
+    name: str | None = None
+    tool_calls: list[Any] | None = None
+
+
+class ChatRequest(GenerationRequest, frozen=True, kw_only=True):
+    """The body of `/v1/chat/completions`."""
+
+    messages: list[Message]
+    max_completion_tokens: TokenLimit | None = None
+
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    response_format: dict[str, Any] | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    functions: list[dict[str, Any]] | None = None
+    function_call: str | dict[str, Any] | None = None
+    modalities: list[str] | None = None
+
+
+class CompletionRequest(GenerationRequest, frozen=True, kw_only=True):
+    """The body of `/v1/completions`: a prompt, several, or the same as token ids."""
+
+    prompt: str | list[str | int | list[int]]
+
+    best_of: Annotated[int, Meta(ge=1, le=128)] | None = None
+    echo: bool | None = None
+    suffix: str | None = None
+    logprobs: Annotated[int, Meta(ge=0, le=5)] | None = None
+
+
+AnyRequest = TypeVar("AnyRequest", bound=GenerationRequest)
+
+_PATH = re.compile(r" - at `\$\.([^.\[`]+)")
+_MISSING = re.compile(r"^Object missing required field `([^`]+)`")
+
+
+def decode(body: bytes, kind: type[AnyRequest]) -> AnyRequest:
+    """The request in a body. Raises `ApiError` (400), naming the field that is to blame."""
+    try:
+        # The decoder skips strings of unknown fields unread.
+        str(body, "utf-8")
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        raise _wrong_field(str(error)) from error
+    except UnicodeDecodeError as error:
+        raise errors.invalid_json("The body is not valid UTF-8.") from error
+    except RecursionError as error:
+        raise errors.invalid_json("The body nests too deep.") from error
+    except msgspec.DecodeError as error:
+        raise errors.invalid_json(f"The body is not valid JSON: {error}.") from error
+
+
+def _wrong_field(message: str) -> errors.ApiError:
+    path = _PATH.search(message)
+    absent = _MISSING.match(message)
+    if absent and not path:
+        return errors.missing(absent[1])
+    if path:
+        return errors.bad_request(f"Invalid '{path[1]}': {message.replace(' - at `$.', ' at `')}.", path[1])
+    return errors.bad_request(f"Invalid body: {message}.", code="invalid_json")

@@ -1,0 +1,156 @@
+"""Answers, as they stand on the wire.
+
+A stream has thousands of events a second, which differ in a few bytes: what they share is encoded once per sequence.
+"""
+
+import secrets
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from inferno_runtime.engine.request import FinishReason, Usage
+
+DONE = b"data: [DONE]\n\n"
+# What stands in a template of an event where the text will be; nothing that JSON escapes, nothing a client can send.
+_HOLE = "inferno-event-hole-" + secrets.token_hex(8)
+
+
+def usage_object(usages: Iterable[Usage]) -> dict[str, Any]:
+    """The sum over a request's sequences."""
+    prompt = cached = completion = 0
+    for usage in usages:
+        prompt += usage.prompt_tokens
+        cached += usage.cached_tokens
+        completion += usage.completion_tokens
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": cached},
+    }
+
+
+class Answer:
+    """How one endpoint writes its answers; one object per request."""
+
+    object = ""
+    stream_object = ""
+    id_prefix = ""
+
+    def __init__(self, model: str, include_usage: bool = False) -> None:
+        self.id = self.id_prefix + secrets.token_hex(12)
+        self.model = model
+        self.created = int(time.time())
+        self._include_usage = include_usage
+
+    def whole(self, results: list[tuple[str, FinishReason]], usage: dict[str, Any]) -> bytes:
+        """The answer that is not streamed: (text, why it ended) of every sequence."""
+        choices = [
+            {"index": index, **self._said(text), "logprobs": None, "finish_reason": reason.value}
+            for index, (text, reason) in enumerate(results)
+        ]
+        return msgspec.json.encode(self._envelope(self.object, choices) | {"usage": usage})
+
+    def events(self, index: int) -> "ChoiceEvents":
+        """The writer of one sequence's events."""
+        return ChoiceEvents(self, index)
+
+    def usage_event(self, usage: dict[str, Any]) -> bytes:
+        """The last event of a stream whose client asked for the usage."""
+        return _event(self._envelope(self.stream_object, []) | {"usage": usage})
+
+    def chunk(self, index: int, said: dict[str, Any], reason: FinishReason | None) -> bytes:
+        """One event with one choice."""
+        choice = {"index": index, **said, "logprobs": None, "finish_reason": reason.value if reason else None}
+        envelope = self._envelope(self.stream_object, [choice])
+        if self._include_usage:
+            envelope["usage"] = None
+        return _event(envelope)
+
+    def opening(self, index: int) -> bytes:
+        """What comes before the first text."""
+        return b""
+
+    def piece(self, text: str) -> dict[str, Any]:
+        """The part of a choice that carries text in a stream."""
+        raise NotImplementedError
+
+    def nothing(self) -> dict[str, Any]:
+        """The part of a choice in a stream's closing event."""
+        raise NotImplementedError
+
+    def _said(self, text: str) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _envelope(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        return {"id": self.id, "object": kind, "created": self.created, "model": self.model, "choices": choices}
+
+
+class ChatAnswer(Answer):
+    """`/v1/chat/completions`."""
+
+    object = "chat.completion"
+    stream_object = "chat.completion.chunk"
+    id_prefix = "chatcmpl-"
+
+    def opening(self, index: int) -> bytes:
+        return self.chunk(index, {"delta": {"role": "assistant", "content": "", "refusal": None}}, None)
+
+    def piece(self, text: str) -> dict[str, Any]:
+        return {"delta": {"content": text}}
+
+    def nothing(self) -> dict[str, Any]:
+        return {"delta": {}}
+
+    def _said(self, text: str) -> dict[str, Any]:
+        return {"message": {"role": "assistant", "content": text, "refusal": None}}
+
+
+class CompletionAnswer(Answer):
+    """`/v1/completions`."""
+
+    object = "text_completion"
+    stream_object = "text_completion"
+    id_prefix = "cmpl-"
+
+    def piece(self, text: str) -> dict[str, Any]:
+        return {"text": text}
+
+    def nothing(self) -> dict[str, Any]:
+        return {"text": ""}
+
+    def _said(self, text: str) -> dict[str, Any]:
+        return {"text": text}
+
+
+class ChoiceEvents:
+    """Writes the events of one sequence."""
+
+    __slots__ = ("_answer", "_before", "_behind", "_index")
+
+    def __init__(self, answer: Answer, index: int) -> None:
+        self._answer = answer
+        self._index = index
+        hollow = answer.chunk(index, answer.piece(_HOLE), None)
+        self._before, self._behind = hollow.split(msgspec.json.encode(_HOLE))
+
+    def opening(self) -> bytes:
+        """The event before the first text; may be nothing."""
+        return self._answer.opening(self._index)
+
+    def text(self, text: str) -> bytes:
+        """An event with text."""
+        return self._before + _encode(text) + self._behind
+
+    def closing(self, reason: FinishReason) -> bytes:
+        """The event that says why the sequence ended."""
+        return self._answer.chunk(self._index, self._answer.nothing(), reason)
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def _event(value: dict[str, Any]) -> bytes:
+    return b"data: " + msgspec.json.encode(value) + b"\n\n"

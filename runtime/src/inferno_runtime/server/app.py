@@ -1,0 +1,37 @@
+"""The application: which handler answers which path, and the limits of the server around it."""
+
+from tornado.httpserver import HTTPServer
+from tornado.web import Application
+
+from inferno_runtime.server.base import Context, NotFoundHandler, log_request
+from inferno_runtime.server.completions import ChatHandler, CompletionHandler
+from inferno_runtime.server.health import HealthHandler, LiveHandler, MetricsHandler, ReadyHandler
+from inferno_runtime.server.models import ModelHandler, ModelsHandler
+
+_IDLE_SECONDS = 300.0  # a connection without a request; longer than load balancers keep theirs
+_NO_LIMIT = 1 << 62
+
+
+def application(context: Context) -> Application:
+    """The application over `context`."""
+    shared = {"context": context}
+    return Application(
+        [
+            (r"/v1/chat/completions", ChatHandler, shared),
+            (r"/v1/completions", CompletionHandler, shared),
+            (r"/v1/models", ModelsHandler, shared),
+            (r"/v1/models/(.+)", ModelHandler, shared),
+            (r"/health", HealthHandler, shared),
+            (r"/health/live", LiveHandler, shared),
+            (r"/health/ready", ReadyHandler, shared),
+            (r"/metrics", MetricsHandler, shared),
+        ],
+        default_handler_class=NotFoundHandler,
+        default_handler_args=shared,
+        log_function=log_request,
+    )
+
+
+def http_server(app: Application) -> HTTPServer:
+    """A server that leaves the bodies' limits to the handlers, which can answer."""
+    return HTTPServer(app, max_body_size=_NO_LIMIT, idle_connection_timeout=_IDLE_SECONDS)

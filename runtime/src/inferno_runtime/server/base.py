@@ -1,0 +1,279 @@
+"""What every handler does: the request's id, the headers, the body and its limits, errors, the access log."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import ClassVar, cast
+
+from tornado.http1connection import HTTP1Connection
+from tornado.httputil import HTTPServerRequest
+from tornado.web import HTTPError, RequestHandler, stream_request_body
+
+from inferno_runtime.config import RuntimeConfig
+from inferno_runtime.openai import errors
+from inferno_runtime.openai.errors import ApiError
+from inferno_runtime.server.logging import request_id
+from inferno_runtime.server.metrics import Metrics
+from inferno_runtime.server.registry import Registry
+
+_access = logging.getLogger("inferno_runtime.access")
+_log = logging.getLogger(__name__)
+
+API_VERSION = "2023-06-01"
+CLIENT_CLOSED = 499  # in the log and the metrics only: nobody is left to read it
+_LINGER_SECONDS = 5.0
+
+
+@dataclass(slots=True)
+class Context:
+    """What the handlers of one application share."""
+
+    config: RuntimeConfig
+    registry: Registry
+    metrics: Metrics
+    started: float  # Unix time
+    in_flight: set[RequestHandler] = field(default_factory=set)
+    idle: asyncio.Event = field(default_factory=asyncio.Event)  # set while nothing is in flight
+
+    def __post_init__(self) -> None:
+        self.idle.set()
+
+    def enter(self, handler: RequestHandler) -> None:
+        """A request is being worked on: a server that drains waits for it."""
+        self.in_flight.add(handler)
+        self.idle.clear()
+
+    def leave(self, handler: RequestHandler) -> None:
+        """It no longer is."""
+        self.in_flight.discard(handler)
+        if not self.in_flight:
+            self.idle.set()
+
+
+@stream_request_body
+class BaseHandler(RequestHandler):
+    """The base of every handler.
+
+    Bodies are received in pieces, so that one that is too large is refused as soon as that is known.
+    """
+
+    allow: ClassVar[str] = "GET, HEAD"
+    endpoint: ClassVar[str] = ""  # its name in the metrics
+    takes_body: ClassVar[bool] = False
+    log_level: ClassVar[int] = logging.INFO
+
+    context: Context
+    request_id: str
+
+    def initialize(self, context: Context) -> None:
+        """Called by tornado for every request."""
+        self.context = context
+        self.began = asyncio.get_running_loop().time()
+        self.model_label = ""
+        self.log_fields: dict[str, object] = {}
+        self._body = bytearray()
+        self._received = 0
+        self._refused = False
+        self._logged = False
+
+    # Headers
+
+    def set_default_headers(self) -> None:
+        # Called before initialize, and again before an error is written.
+        if not hasattr(self, "request_id"):
+            self.request_id = _sane(self.request.headers.get("X-Request-Id")) or f"req_{secrets.token_hex(12)}"
+        self.set_header("Server", "inferno")
+        self.set_header("X-Request-Id", self.request_id)
+        self.set_header("openai-version", API_VERSION)
+        self.set_header("Content-Type", "application/json")
+
+    def compute_etag(self) -> None:
+        """No answer here is worth caching."""
+
+    # The body
+
+    async def prepare(self) -> None:
+        request_id.set(self.request_id)
+        limit = self.context.config.server.max_body_bytes
+        declared = self.request.headers.get("Content-Length", "0")
+        if declared.isdecimal() and int(declared) > limit:
+            await self._refuse_body(errors.body_too_large(limit))
+
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        if self._refused:
+            return None
+        limit = self.context.config.server.max_body_bytes
+        self._received += len(chunk)
+        if self._received > limit:
+            self._body.clear()
+            return self._refuse_body(errors.body_too_large(limit))
+        if self.takes_body:
+            self._body += chunk
+        return None
+
+    @property
+    def body(self) -> bytes:
+        """The whole body, once a method of the handler runs."""
+        return bytes(self._body)
+
+    async def _refuse_body(self, error: ApiError) -> None:
+        """Answer before the body is there, and close the connection.
+
+        A client that is already sending may not look at the answer before it is done, and would never see it if the
+        connection were reset under it: what it sends is thrown away for a while.
+        """
+        self._refused = True
+        if self.request.headers.get("Expect", "").lower() == "100-continue":
+            self._fail(error)
+            return
+        self._write_api_error(error)
+        self.set_header("Connection", "close")
+        self.set_header("Content-Length", sum(map(len, self._write_buffer)))
+        asyncio.get_running_loop().call_later(_LINGER_SECONDS, self._end_linger)
+        await self.flush()
+
+    def _end_linger(self) -> None:
+        if not self._finished:
+            connection = self.connection
+            self.finish()
+            connection.close()
+
+    @property
+    def connection(self) -> HTTP1Connection:
+        """The connection, which is HTTP/1 since tornado speaks nothing else."""
+        return cast(HTTP1Connection, self.request.connection)
+
+    async def run(self) -> None:
+        """Answer a request whose body is there; what handlers implement. Raises `ApiError`."""
+        raise NotImplementedError
+
+    async def get(self, *_: str) -> None:
+        await self._answer("GET")
+
+    async def head(self, *_: str) -> None:
+        await self._answer("GET")
+
+    async def post(self, *_: str) -> None:
+        await self._answer("POST")
+
+    async def _other(self, *_: str) -> None:
+        await self._answer(str(self.request.method))
+
+    put = patch = delete = options = _other
+
+    async def _answer(self, method: str) -> None:
+        if self._refused:
+            self._end_linger()
+            return
+        if method not in self.allow.split(", "):
+            raise errors.method_not_allowed(str(self.request.method), self.request.path, self.allow)
+        await self.run()
+
+    # Errors
+
+    def _fail(self, error: ApiError) -> None:
+        self._write_api_error(error)
+        self.finish()
+
+    def _write_api_error(self, error: ApiError) -> None:
+        self.clear()
+        self.set_status(error.status)
+        for name, value in error.headers.items():
+            self.set_header(name, value)
+        self.log_fields["error"] = error.code
+        self.write(error.body())
+
+    def write_error(self, status_code: int, **kwargs: object) -> None:
+        info = cast(tuple[object, BaseException, object] | None, kwargs.get("exc_info"))
+        self._fail(self._as_api_error(info[1] if info else None, status_code))
+
+    def _as_api_error(self, error: BaseException | None, status: int) -> ApiError:
+        if isinstance(error, ApiError):
+            return error
+        if status == 405:
+            return errors.method_not_allowed(str(self.request.method), self.request.path, self.allow)
+        if 400 <= status < 500:
+            # tornado's own, such as a path that is not UTF-8 once decoded.
+            message = error.log_message if isinstance(error, HTTPError) else None
+            return ApiError(status, message or "The request could not be understood.", code="invalid_request")
+        return errors.internal()
+
+    def log_exception(
+        self,
+        typ: type[BaseException] | None,
+        value: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        if value is not None and not isinstance(value, (ApiError, HTTPError)):
+            _log.error("%s %s failed", self.request.method, self.request.path, exc_info=value)
+
+    # The log
+
+    def log_request(self, status: int) -> None:
+        """Write the access log's line, once."""
+        if self._logged:
+            return
+        self._logged = True
+        seconds = asyncio.get_running_loop().time() - self.began
+        path = self.request.path
+        _access.log(
+            self.log_level,
+            "%s %s %d %.1f ms",
+            self.request.method,
+            path,
+            status,
+            seconds * 1000,
+            extra={
+                "method": self.request.method,
+                "path": path,
+                "status": status,
+                "ms": round(seconds * 1000, 1),
+                "request_id": self.request_id,
+                **({"model": self.model_label} if self.model_label else {}),
+                **self.log_fields,
+            },
+        )
+        if self.endpoint:
+            self.context.metrics.requests.labels(self.model_label, self.endpoint, str(status)).inc()
+
+
+def log_request(handler: RequestHandler) -> None:
+    """tornado's log function: called when a response is complete."""
+    if isinstance(handler, BaseHandler):
+        handler.log_request(handler.get_status())
+
+
+class NotFoundHandler(BaseHandler):
+    """Any path that is not there."""
+
+    async def _answer(self, method: str) -> None:
+        if self._refused:
+            self._end_linger()
+            return
+        raise errors.path_not_found(self.request.path)
+
+    def _as_api_error(self, error: BaseException | None, status: int) -> ApiError:
+        # A method that tornado does not know at all ends here.
+        return errors.path_not_found(self.request.path) if status == 405 else super()._as_api_error(error, status)
+
+
+def _sane(value: str | None) -> str | None:
+    """A client's id for its request, if it can stand in a header and a log line."""
+    if value and len(value) <= 128 and value.isascii() and value.isprintable():
+        return value
+    return None
+
+
+def is_json(request: HTTPServerRequest) -> bool:
+    """Whether the body says that it is JSON in UTF-8; one that says nothing is taken for it."""
+    given = request.headers.get("Content-Type", "").strip()
+    if not given:
+        return True
+    kind, *parameters = (part.strip().lower() for part in given.split(";"))
+    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+        return False
+    charsets = [value.strip("\"' ") for name, _, value in (p.partition("=") for p in parameters) if name == "charset"]
+    return all(charset in ("utf-8", "utf8") for charset in charsets)

@@ -1,0 +1,120 @@
+"""From the start of the process to its end: load, serve, drain, stop."""
+
+import asyncio
+import logging
+import signal
+import time
+from socket import AF_INET6, socket
+
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+
+from inferno_runtime.backends.base import ModelError
+from inferno_runtime.config import RuntimeConfig
+from inferno_runtime.server.app import application, http_server
+from inferno_runtime.server.base import Context
+from inferno_runtime.server.logging import configure
+from inferno_runtime.server.metrics import Metrics
+from inferno_runtime.server.registry import Registry
+from inferno_runtime.worker.client import EngineClient
+
+_log = logging.getLogger(__name__)
+_LAST_WORDS_SECONDS = 2.0  # for the error events of streams that were cut off
+
+
+async def serve(config: RuntimeConfig) -> int:
+    """Serve `config` until a signal ends it. Returns the exit status of the process.
+
+    Raises `ModelError` or `OSError` where a model cannot be served, or the address cannot be listened on.
+    """
+    configure(config.server)
+    return await Server(config).run()
+
+
+class Server:
+    """One server, its engines and the signals that end it."""
+
+    def __init__(self, config: RuntimeConfig) -> None:
+        self._config = config
+        engines = [EngineClient(served) for served in config.models]
+        registry = Registry(engines, config.server.max_sequences)
+        metrics = Metrics(lambda: [(served.name, served.engine.stats) for served in registry])
+        self._context = Context(config, registry, metrics, time.time())
+        self._http: HTTPServer = http_server(application(self._context))
+        self._end = asyncio.Event()  # set by the first signal
+        self._at_once = asyncio.Event()  # set by the second
+
+    async def run(self) -> int:
+        """Load, serve and drain."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal, number)
+        try:
+            return await self._serve(self._listen())
+        finally:
+            self._http.stop()
+            await self._stop_engines()
+
+    async def _serve(self, url: str) -> int:
+        loading = asyncio.create_task(self._load())
+        ended = asyncio.create_task(self._end.wait())
+        await asyncio.wait((loading, ended), return_when=asyncio.FIRST_COMPLETED)
+        if not loading.done():
+            loading.cancel()
+            await asyncio.gather(loading, return_exceptions=True)
+            return 0
+        loading.result()
+        names = ", ".join(served.name for served in self._context.registry)
+        print(f"Serving {names} at {url}", flush=True)
+        await ended
+        await self._drain()
+        return 0
+
+    def _listen(self) -> str:
+        """Listen before the models are there, so that probes are answered while they load. Returns the base URL."""
+        listen = self._config.listen
+        try:
+            sockets = bind_sockets(listen.port, address=listen.host)
+        except OSError as error:
+            raise OSError(f"cannot listen on {listen.host}:{listen.port}: {error.strerror}") from error
+        self._http.add_sockets(sockets)
+        return _url(listen.host, sockets[0])
+
+    async def _load(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for served in self._context.registry:
+                    group.create_task(served.load())
+        except* ModelError as failed:
+            raise failed.exceptions[0] from None
+
+    def _on_signal(self, number: int) -> None:
+        if self._end.is_set() and number == signal.SIGINT:
+            self._at_once.set()
+        self._end.set()
+
+    async def _drain(self) -> None:
+        """Let running requests end; new ones are refused, in words, for as long as the process lives."""
+        context = self._context
+        context.registry.draining = True
+        # Every request from now on is its connection's last.
+        self._http.conn_params.no_keep_alive = True
+        seconds = self._config.server.drain_seconds
+        _log.info("draining: %d requests have %d seconds to end", len(context.in_flight), seconds)
+        idle = asyncio.create_task(context.idle.wait())
+        at_once = asyncio.create_task(self._at_once.wait())
+        await asyncio.wait((idle, at_once), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if context.in_flight:
+            _log.warning("stopping with %d requests unfinished", len(context.in_flight))
+            await self._stop_engines()
+            await asyncio.wait((idle,), timeout=_LAST_WORDS_SECONDS)
+        idle.cancel()
+        at_once.cancel()
+
+    async def _stop_engines(self) -> None:
+        await asyncio.gather(*(served.engine.stop() for served in self._context.registry))
+
+
+def _url(host: str, bound: socket) -> str:
+    name = f"[{host}]" if bound.family == AF_INET6 and ":" in host else host
+    return f"http://{name}:{bound.getsockname()[1]}/v1"

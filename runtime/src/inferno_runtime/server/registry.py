@@ -1,0 +1,130 @@
+"""The models that this server serves, by name and by alias."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from inferno_runtime.backends.base import ModelError, ModelInfo, Tokenizer
+from inferno_runtime.chat.template import ChatTemplate, TemplateError
+from inferno_runtime.config import ServedModel
+from inferno_runtime.engine.request import Sampling
+from inferno_runtime.openai import errors
+from inferno_runtime.openai.convert import Target
+from inferno_runtime.worker.client import EngineState, EngineStats
+from inferno_runtime.worker.generation import Generation
+
+_log = logging.getLogger(__name__)
+_NO_TEMPLATE = "This model has no chat template: use /v1/completions, or serve it with one (chatTemplate)."
+
+
+class Engine(Protocol):
+    """What the server asks of an engine; see `worker.client.EngineClient`."""
+
+    name: str
+    served: ServedModel
+    tokenizer: Tokenizer
+    info: ModelInfo
+    context: int
+
+    @property
+    def state(self) -> EngineState: ...
+    @property
+    def state_reason(self) -> str: ...
+    @property
+    def stats(self) -> EngineStats: ...
+    @property
+    def alive(self) -> bool: ...
+
+    async def start(self) -> None: ...
+    async def submit(
+        self,
+        prompt: list[int],
+        *,
+        max_tokens: int,
+        sampling: Sampling,
+        stop: Sequence[str] = (),
+        ignore_eos: bool = False,
+        deadline: float | None = None,
+    ) -> Generation: ...
+    async def stop(self) -> None: ...
+
+
+class Served:
+    """One model: its engine, and what the server knows of it besides."""
+
+    def __init__(self, engine: Engine, max_sequences: int) -> None:
+        self.engine = engine
+        self.loaded = False
+        self._max_sequences = max_sequences
+        self._template: ChatTemplate | None = None
+        self._template_error = _NO_TEMPLATE
+
+    @property
+    def name(self) -> str:
+        return self.engine.name
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests are evaluated right away."""
+        return self.loaded and self.engine.state is EngineState.READY
+
+    async def load(self) -> None:
+        """Start the engine and compile the template. Raises `ModelError`."""
+        await self.engine.start()
+        configured = self.engine.served.model.chat_template
+        source = configured if configured is not None else self.engine.tokenizer.chat_template
+        if source is not None:
+            try:
+                self._template = self._compile(source)
+            except TemplateError as error:
+                if configured is not None:
+                    raise ModelError(f"{self.name}: {error}") from error
+                # The model serves completions all the same.
+                _log.warning("%s: %s", self.name, error)
+                self._template_error = str(error)
+        self.loaded = True
+
+    def _compile(self, source: str) -> ChatTemplate:
+        tokenizer = self.engine.tokenizer
+        return ChatTemplate(source, bos=tokenizer.bos, eos=tokenizer.eos, control_spellings=tokenizer.control_spellings)
+
+    @property
+    def target(self) -> Target:
+        """What conversion needs. Raises `ApiError` (503) while the model is being loaded."""
+        if not self.loaded:
+            raise errors.unavailable(f"The model '{self.name}' is being loaded.")
+        return Target(
+            tokenizer=self.engine.tokenizer,
+            template=self._template,
+            template_error=self._template_error,
+            context=self.engine.context,
+            max_sequences=self._max_sequences,
+        )
+
+
+class Registry:
+    """All models. `draining` is set once, when the server must not take requests any more."""
+
+    def __init__(self, engines: Sequence[Engine], max_sequences: int) -> None:
+        """Raises `ModelError` where two models go by one name."""
+        self.draining = False
+        self._served = [Served(engine, max_sequences) for engine in engines]
+        self._by_name: dict[str, Served] = {}
+        for served in self._served:
+            for name in (served.name, *served.engine.served.model.aliases):
+                if self._by_name.setdefault(name, served) is not served:
+                    raise ModelError(f"two models go by the name '{name}'")
+
+    def __iter__(self) -> Iterator[Served]:
+        return iter(self._served)
+
+    def names(self) -> list[tuple[str, Served]]:
+        """Every name and alias, with its model."""
+        return list(self._by_name.items())
+
+    def find(self, name: str) -> Served:
+        """The model of this name or alias. Raises `ApiError` (404)."""
+        served = self._by_name.get(name)
+        if served is None:
+            raise errors.model_not_found(name)
+        return served
