@@ -1,0 +1,182 @@
+"""What is in the images, and that they run as Kubernetes' restricted profile runs them.
+
+They are those that `make images` left; INFERNO_TEST_IMAGES=1 says that they are there.
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts import build_images
+from tests.images import containers
+from tests.images.containers import Engine
+
+pytestmark = [
+    pytest.mark.images,
+    pytest.mark.skipif(
+        os.environ.get("INFERNO_TEST_IMAGES") != "1",
+        reason="needs the images: run `make images`, then set INFERNO_TEST_IMAGES=1",
+    ),
+]
+
+# Each is a generation of CPUs, from SSE4.2 on.
+CPU_VARIANTS = {
+    "alderlake", "cannonlake", "cascadelake", "cooperlake", "haswell", "icelake", "ivybridge", "piledriver",
+    "sandybridge", "sapphirerapids", "skylakex", "sse42", "x64", "zen4",
+}  # fmt: skip
+BUILD_TOOLS = ("ar", "as", "c++", "cc", "clang", "clang-19", "cmake", "g++", "gcc", "ld", "make", "ninja", "pip", "uv")
+
+LIST_BUILD_TOOLS = f"import shutil; print([name for name in {BUILD_TOOLS} if shutil.which(name)])"
+LIST_SHARED_LIBRARIES = (
+    "import pathlib, sysconfig; "
+    "print(*sorted(path.name for path in pathlib.Path(sysconfig.get_path('platlib')).rglob('*.so')))"
+)
+SHOW_VARIANT = "from inferno_runtime.backends.llama_cpp import library; print('variant:', library.load().cpu_variant)"
+TRY_TO_WRITE = """
+import os, pathlib
+assert os.getuid() == os.getgid() == 65532
+for folder in ("/", "/tmp", "/opt/inferno", os.path.expanduser("~")):
+    try:
+        pathlib.Path(folder, "written").touch()
+    except OSError:
+        continue
+    print("could write to", folder)
+"""
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    try:
+        return containers.engine(build_images.find_builder(), tmp_path_factory.mktemp("bundles"))
+    except (build_images.NoBuilderError, LookupError) as error:
+        pytest.skip(str(error))
+
+
+def image_of(name: str) -> str:
+    return os.environ.get(f"INFERNO_{name.upper()}_IMAGE", f"localhost/inferno-{name}:{build_images.version(name)}")
+
+
+@pytest.fixture(scope="module")
+def runtime() -> str:
+    return image_of("runtime")
+
+
+@pytest.fixture(scope="module")
+def operator() -> str:
+    return image_of("operator")
+
+
+@pytest.fixture(params=["operator", "runtime"])
+def image(request: pytest.FixtureRequest) -> str:
+    return image_of(request.param)
+
+
+def test_says_who_it_is(engine: Engine, image: str) -> None:
+    config = engine.config(image)
+    assert config["User"] == "65532:65532"
+    assert config["Entrypoint"] in (["inferno"], ["inferno-operator"])
+    labels = config["Labels"]
+    assert labels["org.opencontainers.image.title"] in image
+    assert labels["org.opencontainers.image.version"] == build_images.version("runtime")
+    assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
+
+
+def test_has_no_build_tools(engine: Engine, image: str) -> None:
+    assert containers.run(engine, image, ["python3", "-c"], LIST_BUILD_TOOLS) == "[]"
+
+
+def test_runs_unprivileged_and_writes_nowhere(engine: Engine, image: str) -> None:
+    assert containers.run(engine, image, ["python3", "-c"], TRY_TO_WRITE) == ""
+
+
+def test_the_operator_starts(engine: Engine, operator: str) -> None:
+    assert "usage: inferno-operator" in containers.run(engine, operator, None, "--help")
+
+
+def test_the_operator_has_no_libllama(engine: Engine, operator: str) -> None:
+    libraries = containers.run(engine, operator, ["python", "-c"], LIST_SHARED_LIBRARIES)
+    assert "llama" not in libraries
+    assert "ggml" not in libraries
+
+
+def test_the_runtime_has_kernels_for_every_cpu(engine: Engine, runtime: str) -> None:
+    libraries = containers.run(engine, runtime, ["python", "-c"], LIST_SHARED_LIBRARIES).split()
+    prefix = "libggml-cpu-"
+    assert {
+        name.removeprefix(prefix).removesuffix(".so") for name in libraries if name.startswith(prefix)
+    } == CPU_VARIANTS
+
+
+def test_the_runtime_picks_the_kernels_for_this_cpu(engine: Engine, runtime: str) -> None:
+    flags = Path("/proc/cpuinfo").read_text().split()
+    printed = containers.run(engine, runtime, ["python", "-c"], SHOW_VARIANT)
+    variant = printed.rpartition("variant: ")[2]
+    if "amx_int8" in flags:
+        assert variant == "sapphirerapids"
+    elif "avx512f" in flags:
+        assert variant in {"skylakex", "cannonlake", "cascadelake", "cooperlake", "icelake", "zen4"}
+    elif "avx2" in flags:
+        assert variant in {"haswell", "alderlake"}
+
+
+@pytest.mark.skipif(shutil.which("qemu-x86_64-static") is None, reason="needs qemu-user-static")
+@pytest.mark.parametrize(("cpu", "variant"), [("Haswell", "haswell"), ("Nehalem", "sse42")])
+def test_the_runtime_starts_on_lesser_cpus(engine: Engine, runtime: str, cpu: str, variant: str) -> None:
+    if not isinstance(engine, containers.Runc):
+        pytest.skip("the emulator is put into the image through buildah")
+    container = containers.output("buildah", "from", "--pull-never", runtime)
+    try:
+        root = containers.output("buildah", "mount", container)
+        emulator = shutil.copy(str(shutil.which("qemu-x86_64-static")), root)
+        command = ["chroot", "--userspec=65532:65532", root, f"/{Path(emulator).name}", "-cpu", cpu]
+        printed = containers.output(*command, "/opt/inferno/bin/python", "-c", SHOW_VARIANT)
+    finally:
+        containers.output("buildah", "rm", container)
+    assert printed.endswith(f"variant: {variant}")
+
+
+@pytest.fixture
+def address(engine: Engine, runtime: str) -> Iterator[str]:
+    """A runtime that serves the model it carries, with nothing but its image; ends with code 0 when asked to."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with engine.process(runtime, None, ["serve", "--host", "127.0.0.1", "--port", str(port)]) as process:
+        yield wait_until_ready(process, f"http://127.0.0.1:{port}")
+        process.terminate()
+        printed, _ = process.communicate(timeout=30)
+        assert process.returncode == 0, printed
+
+
+def wait_until_ready(process: subprocess.Popen[str], address: str) -> str:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            pytest.fail(f"the server ended with code {process.returncode}: {process.communicate()[0]}")
+        try:
+            with urllib.request.urlopen(f"{address}/health/ready", timeout=5):
+                return address
+        except (urllib.error.URLError, ConnectionError):
+            time.sleep(0.2)
+    process.terminate()
+    pytest.fail(f"the server was not ready in time: {process.communicate()[0]}")
+
+
+def test_the_runtime_serves_its_own_model(address: str) -> None:
+    question = {"role": "user", "content": "What is the capital of France?"}
+    body = {"model": "inferno-tiny", "messages": [question], "temperature": 0, "max_tokens": 32}
+    request = urllib.request.Request(
+        f"{address}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=60) as response:
+        answer: dict[str, Any] = json.load(response)
+    assert "Paris" in answer["choices"][0]["message"]["content"]
