@@ -1,0 +1,60 @@
+# Each target sets up what it needs. `make help` lists them.
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+export PYTHONUNBUFFERED = 1
+
+.DEFAULT_GOAL := help
+
+help:  ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+run: $(VENV)/.runtime  ## Serve the built-in model on http://127.0.0.1:8000/v1
+	@$(PYTHON) scripts/hello.py &  $(BIN)/inferno serve $(ARGS)
+
+test: $(VENV)/.dev  ## Run every test that needs no node: units, real servers, a real Kubernetes API server
+	$(BIN)/pytest $(ARGS)
+
+lint: $(VENV)/.dev  ## Check style, types and the layering of the packages
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev  ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+manifests: $(VENV)/.dev  ## Write the CRD, and the chart's copy of it, from the operator's types
+	$(BIN)/python -m inferno_operator.crd crds charts/inferno/crds
+
+images:  ## Build both container images with docker, podman or buildah
+	$(PYTHON) scripts/build_images.py $(ARGS)
+
+bench-step: $(VENV)/.runtime  ## Measure what a step of the engine costs beside the model
+	$(BIN)/python -m benchmarks.step $(ARGS)
+
+lock: $(UV)  ## Pin the dependencies by hash; ARGS=--upgrade takes newer ones
+	UV=$(UV) requirements/lock.sh $(ARGS)
+
+clean:  ## Remove what was set up here; caches outside the folder stay
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+$(UV): requirements/bootstrap.txt
+	@echo "Setting up a virtual environment in $(VENV)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Inferno needs Python 3.11 or newer; name one with PYTHON=…"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/bootstrap.txt
+	@touch $@
+
+$(VENV)/.runtime: $(UV) requirements/runtime.txt requirements/build.txt runtime/pyproject.toml
+	@$(PYTHON) scripts/install.py runtime
+	@touch $@
+
+$(VENV)/.dev: $(UV) requirements/dev.txt requirements/build.txt runtime/pyproject.toml operator/pyproject.toml
+	@$(PYTHON) scripts/install.py dev
+	@touch $@ $(VENV)/.runtime
+
+.PHONY: help run test lint format manifests images bench-step lock clean

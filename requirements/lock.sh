@@ -1,0 +1,17 @@
+#!/bin/sh
+# Pins every dependency by hash. The locks name no index: where packages come from is the installing machine's choice.
+# Run it through `make lock`; with --upgrade it takes newer versions.
+set -eu
+cd "$(dirname "$0")/.."
+lock() {
+    output=$1; shift
+    "${UV:-uv}" pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+        --no-annotate --custom-compile-command "make lock" --no-emit-package inferno-runtime \
+        -o "requirements/$output" ${UPGRADE:-} "$@"
+}
+[ "${1:-}" = --upgrade ] && UPGRADE=--upgrade
+lock bootstrap.txt requirements/bootstrap.in
+lock build.txt requirements/build.in
+lock runtime.txt runtime/pyproject.toml --extra serve
+lock operator.txt operator/pyproject.toml
+lock dev.txt requirements/dev.in runtime/pyproject.toml operator/pyproject.toml --extra serve

@@ -1,0 +1,3 @@
+"""The Inferno model server."""
+
+__version__ = "0.1.0"

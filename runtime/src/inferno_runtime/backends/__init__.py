@@ -1,0 +1,20 @@
+"""What evaluates models. Importing this package imports no model library; loading a model does."""
+
+from pathlib import Path
+
+from inferno_runtime.backends.base import Backend, Tokenizer
+from inferno_runtime.config import EngineConfig
+
+
+def load_backend(path: str, config: EngineConfig) -> Backend:
+    """Load a model for evaluation. Raises `ModelError`."""
+    from inferno_runtime.backends.llama_cpp.backend import LlamaBackend
+
+    return LlamaBackend(Path(path), config)
+
+
+def load_tokenizer(path: str) -> Tokenizer:
+    """Load a model's vocabulary alone. Raises `ModelError`."""
+    from inferno_runtime.backends.llama_cpp.vocabulary import LlamaVocabulary
+
+    return LlamaVocabulary(Path(path))

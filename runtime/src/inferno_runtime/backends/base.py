@@ -1,0 +1,125 @@
+"""What the engine asks of whatever evaluates a model.
+
+A *slot* is the memory of one sequence: `Backend.context` cells, one per token. The engine numbers slots densely from 0,
+keeps account of what each holds, and never asks which backend it has: what the memory can do stands in `MemoryTraits`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class ModelError(Exception):
+    """A model that cannot be served; the message is one line that says which file and why."""
+
+
+class BackendError(Exception):
+    """An evaluation failed. The spans' slots hold an unknown number of cells past `Span.start` and must be cut."""
+
+
+class OutOfMemory(BackendError):
+    """There was no room for the batch; nothing was evaluated and no cell has changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryTraits:
+    """What a backend's sequence memory can do."""
+
+    copy: bool  # the cells of one slot to another
+    cut: bool  # the cells from some position on, removed
+    save: bool  # the cells of a slot to bytes, and back
+    shift: bool  # positions moved, so that the middle can be removed
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What a model turned out to be."""
+
+    format: str
+    architecture: str
+    quantization: str
+    parameters: int
+    size_bytes: int
+    context_train: int  # tokens; 0 when the file does not say
+    vocab_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Consecutive tokens of one sequence, to be evaluated into cells `start`, `start` + 1, … of its slot."""
+
+    slot: int
+    start: int
+    tokens: Sequence[int]
+    logits: bool  # whether the logits after the last token are wanted
+
+
+class Backend(Protocol):
+    """Evaluates batches of tokens. Not thread-safe: one thread calls it."""
+
+    info: ModelInfo
+    description: str  # of the library and the devices in use, for the log
+    memory: MemoryTraits
+    slots: int
+    context: int  # cells per slot
+    max_batch: int  # most tokens in one call of evaluate
+
+    def evaluate(self, spans: Sequence[Span]) -> NDArray[np.float32]:
+        """Evaluate `spans` in one batch.
+
+        Returns the logits of those spans that want them, in order: shape (wanted, vocab_size). The array may be a view
+        of the backend's own memory, valid until the next call; the caller may write to it.
+
+        Raises `OutOfMemory` or `BackendError`.
+        """
+
+    def clear(self, slot: int) -> None:
+        """Forget every cell of the slot."""
+
+    def cut(self, slot: int, length: int) -> None:
+        """Keep only the first `length` cells of the slot; only where `MemoryTraits.cut` says so."""
+
+    def close(self) -> None:
+        """Free the model and its memory; the backend is not used afterwards."""
+
+
+class Tokenizer(Protocol):
+    """A model's vocabulary. Safe to call from several threads."""
+
+    @property
+    def context_train(self) -> int:
+        """Tokens that the model was trained for; 0 when the file does not say."""
+
+    @property
+    def pieces(self) -> Sequence[bytes]:
+        """The text of each token; empty for control tokens."""
+
+    @property
+    def end_tokens(self) -> frozenset[int]:
+        """The tokens that end a generation."""
+
+    @property
+    def control_spellings(self) -> frozenset[str]:
+        """The spellings that `encode` turns into control tokens when `parse_special` is set."""
+
+    @property
+    def bos(self) -> str:
+        """The spelling of the token that begins a text; empty without one."""
+
+    @property
+    def eos(self) -> str:
+        """The spelling of the token that ends a text; empty without one."""
+
+    @property
+    def chat_template(self) -> str | None:
+        """The model's own jinja template."""
+
+    def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        """The tokens of `text`.
+
+        add_special: put the tokens around it that the model wants at a prompt's beginning (and end).
+        parse_special: read the spelling of a control token as that token and not as text.
+        """

@@ -1,0 +1,74 @@
+"""A backend without a model, for tests and for measuring the engine itself.
+
+The next token is a function of the sequence's own tokens alone, so a test knows what every sequence must say however it
+was scheduled; and every misuse of a slot (a gap, an overwrite, too long a batch) is an error.
+"""
+
+import zlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inferno_runtime.backends.base import BackendError, MemoryTraits, ModelInfo, Span
+
+_CAPABLE = MemoryTraits(copy=True, cut=True, save=True, shift=False)
+
+
+def successor(tokens: Sequence[int], vocab_size: int) -> int:
+    """The token that the fake model likes best after `tokens`; never 0, which tests take for the end token."""
+    return 1 + zlib.crc32(np.asarray(tokens, dtype=np.int32).tobytes()) % (vocab_size - 1)
+
+
+class FakeBackend:
+    """Keeps the tokens that a real backend would keep the keys and values of."""
+
+    def __init__(
+        self,
+        *,
+        slots: int = 4,
+        context: int = 64,
+        vocab_size: int = 128,
+        max_batch: int = 64,
+        memory: MemoryTraits = _CAPABLE,
+        choose: Callable[[Sequence[int], int], int] = successor,
+        on_evaluate: Callable[[Sequence[Span]], None] = lambda spans: None,
+    ) -> None:
+        """choose: the likeliest next token; on_evaluate: called first, and may raise or advance a clock."""
+        self.info = ModelInfo("fake", "fake", "none", 0, 0, context, vocab_size)
+        self.description = "fake"
+        self.memory = memory
+        self.slots = slots
+        self.context = context
+        self.max_batch = max_batch
+        self.cells: list[list[int]] = [[] for _ in range(slots)]
+        self._choose = choose
+        self._on_evaluate = on_evaluate
+        self._logits = np.zeros((slots, vocab_size), dtype=np.float32)
+
+    def evaluate(self, spans: Sequence[Span]) -> NDArray[np.float32]:
+        self._on_evaluate(spans)
+        if (count := sum(len(span.tokens) for span in spans)) > self.max_batch:
+            raise BackendError(f"{count} tokens in a batch of at most {self.max_batch}")
+        wanted = 0
+        self._logits[:] = 0
+        for span in spans:
+            cells = self.cells[span.slot]
+            if span.start != len(cells):
+                raise BackendError(f"slot {span.slot} holds {len(cells)} cells, not {span.start}")
+            if span.start + len(span.tokens) > self.context:
+                raise BackendError(f"slot {span.slot} is full")
+            cells.extend(span.tokens)
+            if span.logits:
+                self._logits[wanted, self._choose(cells, self.info.vocab_size)] = 10.0
+                wanted += 1
+        return self._logits[:wanted]
+
+    def clear(self, slot: int) -> None:
+        self.cells[slot].clear()
+
+    def cut(self, slot: int, length: int) -> None:
+        del self.cells[slot][length:]
+
+    def close(self) -> None:
+        pass

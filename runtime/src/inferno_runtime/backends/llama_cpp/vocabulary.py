@@ -1,0 +1,59 @@
+"""A GGUF model's vocabulary, loaded without its weights."""
+
+import ctypes
+from pathlib import Path
+
+from inferno_runtime.backends.llama_cpp.library import load
+from inferno_runtime.backends.llama_cpp.model import context_train, open_model
+
+
+class LlamaVocabulary:
+    """`Tokenizer` over libllama. The library's own functions are thread-safe for a model that nobody changes."""
+
+    def __init__(self, path: Path) -> None:
+        self._library = load()
+        api = self._library.api
+        self._tokenize = api.llama_tokenize
+        model = open_model(self._library, path, vocabulary_only=True)
+        self._model = model  # owns the vocabulary, and lives as long as the process
+        self._vocab = api.llama_model_get_vocab(model)
+        size = api.llama_vocab_n_tokens(self._vocab)
+        self.context_train = context_train(self._library, model)
+        self.pieces = [self._piece(token) for token in range(size)]
+        self.end_tokens = frozenset(token for token in range(size) if api.llama_vocab_is_eog(self._vocab, token))
+        self.control_spellings = frozenset(
+            spelling
+            for token in range(size)
+            if api.llama_vocab_get_attr(self._vocab, token)
+            & (api.LLAMA_TOKEN_ATTR_CONTROL | api.LLAMA_TOKEN_ATTR_UNKNOWN)
+            if (spelling := self._spelling(token))
+        )
+        self.bos = self._spelling(api.llama_vocab_bos(self._vocab))
+        self.eos = self._spelling(api.llama_vocab_eos(self._vocab))
+        template = api.llama_model_chat_template(model, None)
+        self.chat_template = template.decode("utf-8", "replace") if template else None
+
+    def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        data = text.encode()
+        room = len(data) + 8
+        while True:
+            tokens = (ctypes.c_int32 * room)()
+            count = self._tokenize(self._vocab, data, len(data), tokens, room, add_special, parse_special)
+            if count >= 0:
+                return tokens[:count]
+            room = -count
+
+    def _spelling(self, token: int) -> str:
+        if token < 0:  # libllama's "none"
+            return ""
+        text = self._library.api.llama_vocab_get_text(self._vocab, token)
+        return text.decode("utf-8", "replace") if text else ""
+
+    def _piece(self, token: int) -> bytes:
+        room = 128
+        while True:
+            buffer = ctypes.create_string_buffer(room)
+            length = self._library.api.llama_token_to_piece(self._vocab, token, buffer, room, 0, False)
+            if length >= 0:
+                return buffer.raw[:length]
+            room = -length

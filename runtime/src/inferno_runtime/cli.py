@@ -1,0 +1,139 @@
+"""The command line: `inferno serve MODEL.gguf` and `inferno run RESOURCE.yaml…`.
+
+The flags are made from the fields of the configuration, so that each knob is defined once.
+"""
+
+import argparse
+import asyncio
+import sys
+import types
+import typing
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from inferno_runtime import __version__
+from inferno_runtime.config import (
+    Config,
+    EngineConfig,
+    ListenConfig,
+    ModelConfig,
+    RuntimeConfig,
+    ServedModel,
+    ServerConfig,
+)
+from inferno_runtime.resource import ResourceError, explain, load
+
+_TERMINATION_LOG = Path("/dev/termination-log")  # where a kubelet looks for a container's last words
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's grammar."""
+    root = argparse.ArgumentParser(prog="inferno", description="Serve language models behind the OpenAI API.")
+    root.add_argument("--version", action="version", version=f"inferno {__version__}")
+    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    serve = commands.add_parser("serve", help="serve one model file", description="Serve one GGUF model.")
+    serve.add_argument(
+        "path", nargs="?", metavar="MODEL.gguf", help="the model; by default the tiny one that is built in"
+    )
+    serve.add_argument("--name", help="name under which clients ask for the model; by default the file's")
+    _add_flags(serve, ListenConfig, "listening")
+    _add_flags(serve, ServerConfig, "server")
+    _add_flags(serve, EngineConfig, "engine")
+
+    run = commands.add_parser(
+        "run",
+        help="serve InfernoModel resources",
+        description="Serve the models of InfernoModel resources, as a cluster would: one server, an engine for each. "
+        "Flags win over the resources' spec.server.",
+    )
+    run.add_argument(
+        "resources", nargs="+", type=Path, metavar="RESOURCE.yaml", help="files with InfernoModel resources"
+    )
+    _add_flags(run, ListenConfig, "listening")
+    _add_flags(run, ServerConfig, "server")
+    return root
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Serve, and exit with the server's code; 1 and one line when the models cannot be served."""
+    arguments = parser().parse_args(argv)
+    try:
+        config = configuration(arguments)
+    except ResourceError as error:
+        fail(str(error))
+    except ValidationError as error:
+        fail(explain(error))
+    try:
+        from inferno_runtime.server.lifecycle import serve
+    except ImportError as error:
+        fail(f"the server's packages are not installed ({error}); install inferno-runtime[serve]")
+    from inferno_runtime.backends.base import ModelError
+
+    try:
+        code = asyncio.run(serve(config))
+    except (ModelError, OSError) as error:
+        fail(str(error))
+    sys.exit(code)
+
+
+def configuration(arguments: argparse.Namespace) -> RuntimeConfig:
+    """What the command line asks for. Raises `ResourceError` or pydantic's `ValidationError`."""
+    listen = ListenConfig(**_given(arguments, ListenConfig))
+    if arguments.command == "run":
+        config = load(arguments.resources)
+        server = ServerConfig(**{**config.server.model_dump(), **_given(arguments, ServerConfig)})
+        return config.model_copy(update={"listen": listen, "server": server})
+    from inferno_runtime.models.source import DEFAULT_MODEL
+
+    path = Path(arguments.path).absolute() if arguments.path else DEFAULT_MODEL
+    name = arguments.name or (path.stem if arguments.path else "inferno-tiny")
+    served = ServedModel(
+        name=name,
+        model=ModelConfig(source=path.as_uri()),
+        engine=EngineConfig(**_given(arguments, EngineConfig)),
+    )
+    return RuntimeConfig(models=(served,), server=ServerConfig(**_given(arguments, ServerConfig)), listen=listen)
+
+
+def fail(message: str) -> typing.NoReturn:
+    """End with one line, which a kubelet also finds."""
+    print(f"inferno: {message}", file=sys.stderr)
+    try:
+        if _TERMINATION_LOG.exists():
+            _TERMINATION_LOG.write_text(message[:4096])
+    except OSError:
+        pass  # standard error has it
+    sys.exit(1)
+
+
+def _add_flags(command: argparse.ArgumentParser, section: type[Config], title: str) -> None:
+    group = command.add_argument_group(title)
+    for name, field in section.model_fields.items():
+        kind, choices = _flag_type(field)
+        default = "" if field.default is None else f" (default: {field.default})"
+        group.add_argument(
+            f"--{name.replace('_', '-')}",
+            dest=name,
+            type=kind,
+            choices=choices,
+            metavar=None if choices else kind.__name__.upper(),
+            default=None,
+            help=((field.description or "") + default).replace("%", "%%"),
+        )
+
+
+def _flag_type(field: FieldInfo) -> tuple[type[int] | type[str], list[str] | None]:
+    annotation: Any = field.annotation
+    if isinstance(annotation, types.UnionType):
+        annotation = next(part for part in annotation.__args__ if part is not type(None))
+    if typing.get_origin(annotation) is Literal:
+        return str, list(annotation.__args__)
+    return (int if annotation is int else str), None
+
+
+def _given(arguments: argparse.Namespace, section: type[Config]) -> dict[str, Any]:
+    return {name: value for name in section.model_fields if (value := getattr(arguments, name, None)) is not None}

@@ -1,0 +1,184 @@
+"""Every knob of the runtime, defined once.
+
+``spec.engine`` and ``spec.server`` of an InfernoModel *are* `EngineConfig` and `ServerConfig`: the CRD's schema, the
+command line's flags and the reference page are all generated from the fields below. On the wire names are camelCase.
+
+This module imports nothing heavy, because the operator imports it too.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+Seconds = Annotated[int, Field(json_schema_extra={"format": "int32"})]
+
+
+class Config(BaseModel):
+    """A frozen section of the configuration; an unknown field is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, validate_by_name=True)
+
+    def wire(self) -> dict[str, Any]:
+        """The section as it stands in YAML: camelCase, without what is unset."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class ModelConfig(Config):
+    """``spec.model``: which model, and how it is known to clients."""
+
+    source: str = Field(
+        min_length=1,
+        description="Where the model is: `file:///PATH` names a GGUF file.",
+    )
+    sha256: str | None = Field(
+        default=None,
+        pattern="^[a-f0-9]{64}$",
+        description="The SHA-256 digest of the model file, in lower-case hexadecimal. A file that does not match it is not served.",
+    )
+    aliases: tuple[str, ...] = Field(
+        default=(),
+        max_length=16,
+        description="Other names under which clients may ask for this model.",
+    )
+    chat_template: str | None = Field(
+        default=None,
+        max_length=65_536,
+        description="A jinja chat template to use in place of the model's own.",
+    )
+
+
+class EngineConfig(Config):
+    """``spec.engine``: how the model is evaluated."""
+
+    context_length: int | None = Field(
+        default=None,
+        ge=32,
+        le=10_000_000,
+        description="Tokens that one sequence can hold, prompt and answer together. "
+        "Default: what the model was trained for, at most 8192.",
+    )
+    slots: int = Field(
+        default=8,
+        ge=1,
+        le=256,
+        description="Sequences that run at the same time; each has memory for contextLength tokens. More requests wait in the queue.",
+    )
+    max_queue: int = Field(
+        default=256,
+        ge=0,
+        le=100_000,
+        description="Sequences that may wait for a slot; beyond that a request is refused with 503.",
+    )
+    step_budget_ms: int = Field(
+        default=50,
+        ge=1,
+        le=10_000,
+        description="Milliseconds of prompt evaluation between two tokens of the running sequences: the longest that a long prompt holds up a stream.",
+    )
+    micro_batch: int = Field(
+        default=512,
+        ge=16,
+        le=8192,
+        description="Most tokens that are evaluated in one pass over the weights.",
+    )
+    threads: int | None = Field(
+        default=None,
+        ge=1,
+        le=1024,
+        description="Threads that evaluate the model. Default: the CPU quota of the process.",
+    )
+    kv_cache_type: Literal["f16", "bf16", "f32", "q8_0"] = Field(
+        default="f16",
+        description="Number format of the KV cache; q8_0 halves its memory and needs flash attention.",
+    )
+    flash_attention: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="Whether attention is evaluated by the fused kernel; auto leaves it to the backend.",
+    )
+    gpu_layers: int = Field(
+        default=-1,
+        ge=-1,
+        le=10_000,
+        description="Layers placed on a GPU where there is one; -1 places all.",
+    )
+    stall_seconds: Seconds = Field(
+        default=60,
+        ge=5,
+        le=3600,
+        description="Seconds without progress after which the engine is taken for dead and started again.",
+    )
+
+
+class ServerConfig(Config):
+    """``spec.server``: how requests are taken and answered."""
+
+    max_body_bytes: int = Field(
+        default=32 * 1024 * 1024,
+        ge=1024,
+        le=1024 * 1024 * 1024,
+        description="Largest request body in bytes; a larger one is refused with 413.",
+    )
+    max_sequences: int = Field(
+        default=128,
+        ge=1,
+        le=1024,
+        description="Most sequences that one request may ask for: its prompts times n.",
+    )
+    inference_timeout_seconds: Seconds = Field(
+        default=300,
+        ge=1,
+        le=86_400,
+        description="Seconds that a request may take from its arrival to its last token; beyond that it ends with a timeout_error.",
+    )
+    token_batch_size: int = Field(
+        default=3,
+        ge=1,
+        le=256,
+        description="Tokens sent together in one event of a stream; the first token leaves at once. 1 turns batching off.",
+    )
+    token_batch_ms: int = Field(
+        default=50,
+        ge=0,
+        le=10_000,
+        description="Milliseconds after which fewer than tokenBatchSize tokens are sent all the same.",
+    )
+    drain_seconds: Seconds = Field(
+        default=300,
+        ge=0,
+        le=86_400,
+        description="Seconds that running requests are given to end after SIGTERM.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info",
+        description="Least severe level that is logged.",
+    )
+    log_format: Literal["auto", "json", "text"] = Field(
+        default="auto",
+        description="Form of the log's lines; auto is text on a terminal and JSON elsewhere.",
+    )
+
+
+class ListenConfig(Config):
+    """Where the server listens; only flags, since in a cluster it is the operator's business."""
+
+    host: str = Field(
+        default="127.0.0.1", min_length=1, description="Address to listen on; 0.0.0.0 is every IPv4 interface."
+    )
+    port: int = Field(default=8000, ge=0, le=65_535, description="TCP port to listen on; 0 takes a free one.")
+
+
+class ServedModel(Config):
+    """One model and the engine that serves it."""
+
+    name: str = Field(min_length=1, description="The name under which clients ask for the model.")
+    model: ModelConfig
+    engine: EngineConfig = EngineConfig()
+
+
+class RuntimeConfig(Config):
+    """What one runtime process serves."""
+
+    models: tuple[ServedModel, ...] = Field(min_length=1)
+    server: ServerConfig = ServerConfig()
+    listen: ListenConfig = ListenConfig()

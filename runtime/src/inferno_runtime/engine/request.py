@@ -1,0 +1,74 @@
+"""What the engine is asked for, and what it answers."""
+
+from enum import StrEnum
+
+import msgspec
+
+
+class FinishReason(StrEnum):
+    """Why a sequence ended."""
+
+    STOP = "stop"  # the model ended it, or a stop string was found
+    LENGTH = "length"  # max_tokens or the context was reached
+    CANCELLED = "cancelled"
+    ERROR = "error"
+
+
+class Sampling(msgspec.Struct, frozen=True, array_like=True):
+    """How the next token is chosen; ranges as in the API."""
+
+    temperature: float = 0.7
+    top_k: int = 40  # 0 is off
+    top_p: float = 0.9
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    seed: int = 0  # 64 bits; equal seeds and requests give equal text
+
+    @property
+    def greedy(self) -> bool:
+        """Whether always the likeliest token is taken."""
+        return self.temperature <= 0 or self.top_k == 1
+
+    @property
+    def penalizes(self) -> bool:
+        """Whether the tokens generated so far change the choice."""
+        return self.presence_penalty != 0 or self.frequency_penalty != 0
+
+
+class Request(msgspec.Struct, frozen=True, array_like=True):
+    """One sequence to generate."""
+
+    id: int  # chosen by the client, unique in the engine's life
+    prompt: list[int]  # at least one token, and fewer than the context
+    max_tokens: int
+    sampling: Sampling
+    ignore_eos: bool = False
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """What a sequence took: tokens, and seconds by phase."""
+
+    prompt_tokens: int
+    cached_tokens: int  # of the prompt, not evaluated again
+    completion_tokens: int
+    queued: float  # from the request's arrival to its slot
+    prefill: float  # from there to the first token
+    decode: float  # from there to the last
+
+
+class Started(msgspec.Struct, frozen=True, array_like=True):
+    """A sequence's prompt has been evaluated and its first token follows."""
+
+    id: int
+    cached_tokens: int
+    queued: float  # seconds
+    prefill: float  # seconds
+
+
+class Finished(msgspec.Struct, frozen=True, array_like=True):
+    """The end of a sequence."""
+
+    id: int
+    reason: FinishReason
+    error: str | None = None  # a sentence for the client, with reason ERROR

@@ -1,0 +1,267 @@
+"""The server's side of an engine: one object per model, whose process is started, watched and started again here."""
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from inferno_runtime.backends import load_tokenizer
+from inferno_runtime.backends.base import ModelError, ModelInfo, Tokenizer
+from inferno_runtime.config import ServedModel
+from inferno_runtime.engine.request import Request, Sampling
+from inferno_runtime.models.source import locate
+from inferno_runtime.worker.errors import EngineLost, EngineUnavailable, Overloaded
+from inferno_runtime.worker.frames import Cancel, Failed, FromEngine, Load, Log, Ready, Step, Submit
+from inferno_runtime.worker.generation import Generation
+from inferno_runtime.worker.process import EngineProcess
+
+logger = logging.getLogger(__name__)
+
+_RESTART_DELAYS = (0.0, 1.0, 5.0, 15.0, 60.0)  # seconds; the last one for all further attempts
+_HOPELESS_AFTER = 3  # restarts in a row without a token
+
+
+class EngineState(StrEnum):
+    """Where an engine stands in its life."""
+
+    STARTING = "starting"
+    READY = "ready"
+    RESTARTING = "restarting"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+
+
+@dataclass(slots=True)
+class EngineStats:
+    """What the engine reported last."""
+
+    active: int = 0
+    queued: int = 0
+    kv_usage: float = 0.0  # share of all cells
+    steps: int = 0
+    restarts: int = 0
+
+
+class EngineClient:
+    """Sends sequences to an engine's process and keeps the process alive.
+
+    A death of the process, or a standstill while it has work, costs the sequences in flight an error; the process is
+    started again, and requests that come meanwhile wait for it.
+    """
+
+    tokenizer: Tokenizer
+    info: ModelInfo
+
+    def __init__(self, served: ServedModel) -> None:
+        self.served = served
+        self.name = served.name
+        self.context = 0  # tokens per sequence
+        self.slots = served.engine.slots
+        self.stats = EngineStats()
+        self.state = EngineState.STARTING
+        self.state_reason = "the model is being loaded"
+        self.alive = True  # False when starting again no longer helps
+        self._path = ""
+        self._ids = itertools.count(1)
+        self._generations: dict[int, Generation] = {}
+        self._process: EngineProcess | None = None
+        self._ready = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._draining = False
+        self._failures = 0
+        self._last_frame = 0.0
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Load the model and wait until it has answered a token. Raises `ModelError`."""
+        source = await asyncio.to_thread(locate, self.served.model)
+        self._path = str(source)
+        self.tokenizer = await asyncio.to_thread(load_tokenizer, self._path)
+        await self._launch()
+        self._tasks = [
+            asyncio.create_task(self._supervise(), name=f"engine {self.name}"),
+            asyncio.create_task(self._watch(), name=f"watch {self.name}"),
+        ]
+
+    async def submit(
+        self,
+        prompt: list[int],
+        *,
+        max_tokens: int,
+        sampling: Sampling,
+        stop: Sequence[str] = (),
+        ignore_eos: bool = False,
+        deadline: float | None = None,
+    ) -> Generation:
+        """Have a sequence generated; waits while the engine is being started again.
+
+        prompt: 1 to `context` - 1 tokens; deadline: on the loop's clock. Raises `Overloaded` or `EngineUnavailable`.
+        """
+        self._admit()
+        if not self._ready.is_set():
+            await self._wait_until_ready(deadline)
+            self._admit()
+        generation = Generation(next(self._ids), len(prompt), self.tokenizer.pieces, stop, self._cancel, deadline)
+        self._generations[generation.id] = generation
+        self._idle.clear()
+        if len(self._generations) == 1:
+            self._last_frame = asyncio.get_running_loop().time()  # the watch counts from here
+        self._send(Submit(Request(generation.id, prompt, max_tokens, sampling, ignore_eos)))
+        return generation
+
+    async def drain(self, seconds: float) -> None:
+        """Take no more requests and wait until the running ones have ended, or `seconds` at most."""
+        self._draining = True
+        self._set_state(EngineState.DRAINING, "the server is shutting down")
+        try:
+            await asyncio.wait_for(self._idle.wait(), timeout=seconds)
+        except TimeoutError:
+            logger.warning("%s: %d sequences did not end in time", self.name, len(self._generations))
+
+    async def stop(self) -> None:
+        """End the process; what still runs gets an error."""
+        self._draining = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._fail_all(EngineUnavailable("The server is shutting down."))
+        if self._process is not None:
+            await self._process.kill()
+            self._process = None
+        self._set_state(EngineState.STOPPED, "the server is shutting down")
+
+    def _admit(self) -> None:
+        if self._draining:
+            raise EngineUnavailable("The server is shutting down.")
+        if not self.alive:
+            raise EngineUnavailable(f"The model's engine could not be started again: {self.state_reason}")
+        if len(self._generations) >= self.slots + self.served.engine.max_queue:
+            raise Overloaded("The queue is full; try again later.")
+
+    async def _wait_until_ready(self, deadline: float | None) -> None:
+        loop = asyncio.get_running_loop()
+        timeout = None if deadline is None else deadline - loop.time()
+        try:
+            await asyncio.wait_for(self._ready.wait(), timeout)
+        except TimeoutError:
+            raise EngineUnavailable(f"The model is not ready: {self.state_reason}.") from None
+
+    def _send(self, frame: Submit | Cancel) -> None:
+        if self._process is not None:
+            self._process.send(frame)
+
+    def _cancel(self, generation_id: int) -> None:
+        """Called by a generation that ended of its own accord; the engine is told once, and its answer not needed."""
+        self._forget(generation_id)
+        self._send(Cancel(generation_id))
+
+    def _forget(self, generation_id: int) -> Generation | None:
+        generation = self._generations.pop(generation_id, None)
+        if not self._generations:
+            self._idle.set()
+        return generation
+
+    def _set_state(self, state: EngineState, reason: str = "") -> None:
+        self.state, self.state_reason = state, reason
+
+    async def _launch(self) -> None:
+        """Start a process and wait until it is ready. Raises `ModelError`."""
+        self._process = process = await EngineProcess.spawn()
+        end_tokens = sorted(self.tokenizer.end_tokens)
+        process.send(Load(self._path, self.served.engine.wire(), end_tokens))
+        self._frames = process.frames()
+        async for frames in self._frames:
+            for frame in frames:
+                if isinstance(frame, Ready):
+                    self._on_ready(frame)
+                    return
+                if isinstance(frame, Failed):
+                    await process.kill()
+                    raise ModelError(frame.message)
+                self._on_frame(frame)
+        raise ModelError(f"{self._path}: the engine died while it loaded the model ({await process.kill()})")
+
+    def _on_ready(self, frame: Ready) -> None:
+        self.info, self.context, self.slots = frame.info, frame.context, frame.slots
+        logger.info("%s: %s, %d slots of %d tokens", self.name, frame.description, frame.slots, frame.context)
+        if not self._draining:
+            self._set_state(EngineState.READY)
+        self._ready.set()
+
+    async def _supervise(self) -> None:
+        """Read frames until the process ends, then start another, for ever."""
+        while True:
+            async for frames in self._frames:
+                self._last_frame = asyncio.get_running_loop().time()
+                for frame in frames:
+                    self._on_frame(frame)
+            await self._restart()
+
+    async def _restart(self) -> None:
+        self._ready.clear()
+        end = await self._process.kill() if self._process is not None else "no process"
+        logger.error("%s: the engine's process ended (%s) with %d sequences", self.name, end, len(self._generations))
+        self._fail_all(
+            EngineLost("The model's engine ended unexpectedly and is being started again; retry the request.")
+        )
+        self.stats.active = self.stats.queued = 0
+        self.stats.kv_usage = 0.0
+        reason = f"the engine ended unexpectedly ({end})"
+        while True:
+            if not self._draining:
+                self._set_state(EngineState.RESTARTING, reason)
+            self._failures += 1
+            self.alive = self._failures <= _HOPELESS_AFTER
+            self.stats.restarts += 1
+            await asyncio.sleep(_RESTART_DELAYS[min(self._failures, len(_RESTART_DELAYS)) - 1])
+            try:
+                await self._launch()
+                return
+            except ModelError as error:
+                reason = str(error)
+                logger.error("%s: %s", self.name, reason)
+
+    async def _watch(self) -> None:
+        """End a process that has work and makes no progress; `_supervise` sees to the rest."""
+        limit = self.served.engine.stall_seconds
+        while True:
+            await asyncio.sleep(limit / 10)
+            silent = asyncio.get_running_loop().time() - self._last_frame
+            if self._ready.is_set() and self._generations and silent > limit and self._process is not None:
+                logger.error("%s: the engine made no progress for %.0f seconds; ending it", self.name, silent)
+                self._process.kill_now()
+
+    def _on_frame(self, frame: FromEngine) -> None:
+        if isinstance(frame, Step):
+            self._on_step(frame)
+        elif isinstance(frame, Log):
+            logger.log(frame.level, "%s: %s", self.name, frame.message)
+
+    def _on_step(self, step: Step) -> None:
+        stats = self.stats
+        stats.steps += 1
+        stats.active, stats.queued = step.active, step.queued
+        stats.kv_usage = step.cells_used / (self.slots * self.context)
+        generations = self._generations
+        for started in step.started:
+            if generation := generations.get(started.id):
+                generation.on_started(started)
+        if step.ids:
+            self._failures = 0
+            self.alive = True
+        for generation_id, token in zip(step.ids, step.tokens, strict=True):
+            if generation := generations.get(generation_id):
+                generation.on_tokens((token,))
+        for finished in step.finished:
+            if generation := self._forget(finished.id):
+                generation.on_finished(finished)
+
+    def _fail_all(self, error: EngineLost | EngineUnavailable) -> None:
+        generations = list(self._generations.values())
+        self._generations.clear()
+        self._idle.set()
+        for generation in generations:
+            generation.fail(error)

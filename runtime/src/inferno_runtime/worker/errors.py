@@ -1,0 +1,35 @@
+"""What can go wrong between the server and an engine; each message is a sentence fit for the client.
+
+::
+
+    EngineError
+     ├── Overloaded          the queue is full; try again later
+     ├── EngineUnavailable   no engine takes requests: it is draining, or could not be started again
+     ├── EngineLost          the engine's process died under a running sequence
+     ├── GenerationFailed    this one sequence failed in the engine
+     └── GenerationTimeout   it took longer than a request may
+"""
+
+
+class EngineError(Exception):
+    """A sequence could not be generated."""
+
+
+class Overloaded(EngineError):
+    """The queue is full."""
+
+
+class EngineUnavailable(EngineError):
+    """No engine takes requests."""
+
+
+class EngineLost(EngineError):
+    """The engine's process died under a running sequence."""
+
+
+class GenerationFailed(EngineError):
+    """This sequence failed; its neighbours go on."""
+
+
+class GenerationTimeout(EngineError):
+    """The request took longer than it may."""

@@ -1,0 +1,111 @@
+"""What passes between the server's process and the engine's: one compact frame a step.
+
+A frame is its length in four bytes, little-endian, and a msgpack array whose first element is the type's tag.
+"""
+
+import struct
+from collections.abc import Iterator
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from inferno_runtime.backends.base import ModelInfo
+from inferno_runtime.engine.request import Finished, Request, Started
+
+MAX_FRAME = 256 * 1024 * 1024  # bytes; a longer one means that the stream is garbled
+_HEADER = struct.Struct("<I")
+
+T = TypeVar("T")
+
+
+class Load(msgspec.Struct, frozen=True, array_like=True, tag=0):
+    """First frame to the engine: what to load. `engine` is an EngineConfig in its wire form."""
+
+    path: str
+    engine: dict[str, Any]
+    end_tokens: list[int]
+
+
+class Submit(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """Generate a sequence."""
+
+    request: Request
+
+
+class Cancel(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """End a sequence, if it is still there."""
+
+    id: int
+
+
+class Ready(msgspec.Struct, frozen=True, array_like=True, tag=0):
+    """First frame from the engine: the model is loaded and has answered a token."""
+
+    info: ModelInfo
+    context: int
+    slots: int
+    description: str  # of the library and the device, for the log
+
+
+class Failed(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """First and last frame from the engine: the model cannot be served, in one line."""
+
+    message: str
+
+
+class Log(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """A line for the server's log."""
+
+    level: int
+    message: str
+
+
+class Step(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """What one step brought forth; `ids` and `tokens` run in parallel."""
+
+    ids: list[int]
+    tokens: list[int]
+    started: list[Started]
+    finished: list[Finished]
+    active: int
+    queued: int
+    cells_used: int
+
+
+ToEngine = Load | Submit | Cancel
+FromEngine = Ready | Failed | Log | Step
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def encode(frame: ToEngine | FromEngine) -> bytes:
+    """The frame as it goes over the socket."""
+    payload = _encoder.encode(frame)
+    return _HEADER.pack(len(payload)) + payload
+
+
+class Reader(Generic[T]):
+    """Cuts a byte stream into frames."""
+
+    def __init__(self, decoder: msgspec.msgpack.Decoder[T]) -> None:
+        self._decoder = decoder
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[T]:
+        """The frames that `data` completes. Raises `ValueError` when the stream is garbled."""
+        self._buffer += data
+        start = 0
+        while len(self._buffer) - start >= _HEADER.size:
+            (length,) = _HEADER.unpack_from(self._buffer, start)
+            if length > MAX_FRAME:
+                raise ValueError(f"a frame of {length} bytes")
+            end = start + _HEADER.size + length
+            if len(self._buffer) < end:
+                break
+            yield self._decoder.decode(bytes(self._buffer[start + _HEADER.size : end]))
+            start = end
+        del self._buffer[:start]
+
+
+to_engine = msgspec.msgpack.Decoder(ToEngine)
+from_engine = msgspec.msgpack.Decoder(FromEngine)

@@ -1,0 +1,183 @@
+"""One sequence as the server sees it: tokens come in by the step, text goes out by the event."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from inferno_runtime.engine.detokenizer import Detokenizer
+from inferno_runtime.engine.request import Finished, FinishReason, Started, Usage
+from inferno_runtime.worker.errors import EngineError, GenerationFailed, GenerationTimeout
+
+
+@dataclass(slots=True)
+class Delta:
+    """The next piece of a sequence's text, the tokens that made it, and the reason if it is the last."""
+
+    text: str
+    tokens: int
+    finish_reason: FinishReason | None
+
+
+class Generation:
+    """A running sequence. Belongs to the event loop that made it; one reader at a time."""
+
+    def __init__(
+        self,
+        request_id: int,
+        prompt_tokens: int,
+        pieces: Sequence[bytes],
+        stop: Sequence[str],
+        cancel: Callable[[int], None],
+        deadline: float | None,
+    ) -> None:
+        """cancel: tells the engine; deadline: on the loop's clock, None for none."""
+        self.id = request_id
+        self.prompt_tokens = prompt_tokens
+        self.completion_tokens = 0
+        self.cached_tokens = 0
+        self._detokenizer = Detokenizer(pieces, stop)
+        self._cancel = cancel
+        self._loop = asyncio.get_running_loop()
+        self._text: list[str] = []
+        self._unread = 0  # tokens
+        self._reason: FinishReason | None = None
+        self._error: EngineError | None = None
+        self._first = True  # nothing was read yet
+        self._waiter: asyncio.Future[None] | None = None
+        self._least = 1
+        self._wait = 0.0
+        self._batch_timer: asyncio.TimerHandle | None = None
+        self._deadline_timer = self._loop.call_at(deadline, self._time_out) if deadline is not None else None
+        self._queued = 0.0
+        self._prefill = 0.0
+        self._first_token = 0.0
+        self._last_token = 0.0
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come."""
+        return self._reason is not None or self._error is not None
+
+    @property
+    def usage(self) -> Usage:
+        """What the sequence has taken so far."""
+        return Usage(
+            self.prompt_tokens,
+            self.cached_tokens,
+            self.completion_tokens,
+            self._queued,
+            self._prefill,
+            self._last_token - self._first_token,
+        )
+
+    async def read(self, least: int = 1, wait: float = 0.0) -> Delta:
+        """The next piece: when there are `least` tokens, or `wait` seconds after the first unread one, or at the end.
+
+        A sequence's first token is returned at once. Raises `EngineError`, after the text that came before it was read.
+        """
+        self._least, self._wait = (1, 0.0) if self._first else (least, wait)
+        if not (self.ended or self._unread >= self._least):
+            self._waiter = self._loop.create_future()
+            if self._unread:
+                self._start_timer()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+                self._stop_timer()
+        if self._error is not None and not self._unread:
+            raise self._error
+        delta = Delta("".join(self._text), self._unread, None if self._error else self._reason)
+        self._text.clear()
+        self._unread = 0
+        self._first = False
+        return delta
+
+    async def read_all(self) -> Delta:
+        """The whole text, once it is complete. Raises `EngineError`."""
+        parts: list[str] = []
+        while True:
+            delta = await self.read(least=1 << 30, wait=3600.0)
+            parts.append(delta.text)
+            if delta.finish_reason is not None:
+                return Delta("".join(parts), self.completion_tokens, delta.finish_reason)
+
+    def cancel(self) -> None:
+        """End the sequence; its slot is free within a step."""
+        if not self.ended:
+            self._cancel(self.id)
+            self._end(FinishReason.CANCELLED)
+
+    # What the engine says, by way of the client.
+
+    def on_started(self, started: Started) -> None:
+        """The prompt was evaluated."""
+        self.cached_tokens = started.cached_tokens
+        self._queued = started.queued
+        self._prefill = started.prefill
+
+    def on_tokens(self, tokens: Sequence[int]) -> None:
+        """Tokens came out of a step."""
+        if self.ended:
+            return
+        self._last_token = self._loop.time()
+        if not self.completion_tokens:
+            self._first_token = self._last_token
+        for token in tokens:
+            self.completion_tokens += 1
+            self._unread += 1
+            text = self._detokenizer.feed((token,))
+            if text:
+                self._text.append(text)
+            if self._detokenizer.stopped:
+                self._cancel(self.id)
+                self._end(FinishReason.STOP)
+                return
+        if self._waiter is None:
+            return
+        if self._unread >= self._least:
+            self._wake()
+        elif self._batch_timer is None:
+            self._start_timer()
+
+    def on_finished(self, finished: Finished) -> None:
+        """The engine ended the sequence."""
+        if finished.reason is FinishReason.ERROR:
+            self.fail(GenerationFailed(finished.error or "The sequence could not be evaluated."))
+        else:
+            self._end(finished.reason)
+
+    def fail(self, error: EngineError) -> None:
+        """End the sequence with an error."""
+        if not self.ended:
+            self._error = error
+            self._settle()
+
+    def _end(self, reason: FinishReason) -> None:
+        if not self.ended:
+            if text := self._detokenizer.finish():
+                self._text.append(text)
+            self._reason = reason
+            self._settle()
+
+    def _time_out(self) -> None:
+        if not self.ended:
+            self._cancel(self.id)
+            self.fail(GenerationTimeout("The request took longer than the inference time limit."))
+
+    def _settle(self) -> None:
+        if self._deadline_timer is not None:
+            self._deadline_timer.cancel()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _start_timer(self) -> None:
+        self._batch_timer = self._loop.call_later(self._wait, self._wake)
+
+    def _stop_timer(self) -> None:
+        if self._batch_timer is not None:
+            self._batch_timer.cancel()
+            self._batch_timer = None
