@@ -1,0 +1,3 @@
+"""The Inferno operator for Kubernetes."""
+
+__version__ = "0.1.0"

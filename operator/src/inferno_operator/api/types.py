@@ -1,0 +1,143 @@
+"""The InfernoModel resource. The CRD is generated from these types, and what the API server holds is read with them."""
+
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, field_validator
+from pydantic.alias_generators import to_camel
+
+from inferno_operator.api import source as sources
+from inferno_operator.api.scheduling import ATOMIC, ATOMIC_MAP, Affinity, Resources, SecretReference, Toleration
+from inferno_runtime.config import Config, EngineConfig, ModelConfig, ServerConfig
+
+# The name of a model is the name of its Service, and a Service's name is a DNS label that begins with a letter.
+NAME_RULE: dict[str, Any] = {
+    "rule": "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= 63",
+    "message": "metadata.name must be at most 63 lower-case letters, digits or '-', begin with a letter and not end "
+    "with '-', because the Service gets this name",
+}
+ALIAS_RULE: dict[str, Any] = {
+    "rule": "!has(self.spec.model.aliases) || !(self.metadata.name in self.spec.model.aliases)",
+    "message": "aliases must not repeat metadata.name: clients can ask for the model by that name already",
+    "fieldPath": ".spec.model.aliases",
+}
+
+
+class ModelSpec(ModelConfig):
+    """``spec.model``: which model, and how it is known to clients."""
+
+    source: str = Field(
+        min_length=1,
+        max_length=sources.MAX_LENGTH,
+        json_schema_extra={"x-kubernetes-validations": sources.CEL_RULES},
+        description="Where the model is: pvc://CLAIM/PATH names a file in a PersistentVolumeClaim of the same "
+        "namespace, file:///PATH one that the runtime's image carries.",
+    )
+    aliases: tuple[str, ...] = Field(
+        (),
+        max_length=16,
+        json_schema_extra={
+            "x-kubernetes-list-type": "set",
+            "items": {"type": "string", "minLength": 1, "maxLength": 253},
+        },
+        description="Other names under which clients may ask for this model.",
+    )
+
+    @field_validator("source")
+    @classmethod
+    def _source_names_something(cls, value: str) -> str:
+        sources.parse_source(value)
+        return value
+
+    def parsed_source(self) -> sources.Source:
+        """What ``source`` names."""
+        return sources.parse_source(self.source)
+
+
+class InfernoModelSpec(Config):
+    """``spec``: what is served, and how."""
+
+    model: ModelSpec = Field(description="Which model, and how it is known to clients.")
+    engine: EngineConfig = Field(EngineConfig(), description="How the model is evaluated.")
+    server: ServerConfig = Field(ServerConfig(), description="How requests are taken and answered.")
+    replicas: int = Field(1, ge=0, le=10_000, description="Pods that serve the model; 0 stops serving it.")
+    resources: Resources | None = Field(
+        None, description="What each pod asks for and may use. Default: nothing is asked for and nothing limited."
+    )
+    image: str | None = Field(
+        None,
+        min_length=1,
+        max_length=1024,
+        description="The runtime's container image. Default: the one that the operator was installed with.",
+    )
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = Field(
+        None,
+        description="When a node pulls the image. Default: Always for the tag latest, else IfNotPresent.",
+    )
+    image_pull_secrets: tuple[SecretReference, ...] | None = Field(
+        None,
+        max_length=16,
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        description="Secrets of this namespace that a node pulls the image with. Default: none.",
+    )
+    node_selector: dict[str, str] | None = Field(
+        None, json_schema_extra=ATOMIC_MAP, description="Labels that a node must have. Default: none."
+    )
+    tolerations: tuple[Toleration, ...] | None = Field(
+        None, json_schema_extra=ATOMIC, description="Taints that the pods tolerate. Default: none."
+    )
+    affinity: Affinity | None = Field(
+        None, description="Which nodes the pods go to, and beside which pods. Default: any."
+    )
+    priority_class_name: str | None = Field(
+        None, min_length=1, max_length=253, description="The pods' PriorityClass. Default: the cluster's default."
+    )
+    runtime_class_name: str | None = Field(
+        None, min_length=1, max_length=253, description="The pods' RuntimeClass. Default: the node's default."
+    )
+
+
+class Condition(Config):
+    """One aspect of the model's state, by the conventions of the Kubernetes API."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, validate_by_name=True)
+
+    type: str = Field(min_length=1, max_length=316, description="Which aspect.")
+    status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
+    observed_generation: int = Field(
+        0, ge=0, json_schema_extra={"format": "int64"}, description="The metadata.generation that this is about."
+    )
+    last_transition_time: str = Field(
+        json_schema_extra={"format": "date-time"}, description="When status last changed."
+    )
+    reason: str = Field(min_length=1, max_length=1024, description="Why, in one word for programs.")
+    message: str = Field(max_length=32_768, description="Why, in a sentence for people.")
+
+
+class ObservedModel(Config):
+    """``status.model``: which model the pods were told to serve."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, validate_by_name=True)
+
+    source: str | None = Field(None, description="The spec.model.source of the observed generation.")
+
+
+class InfernoModelStatus(Config):
+    """``status``: what has come of it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, validate_by_name=True)
+
+    observed_generation: int | None = Field(
+        None, json_schema_extra={"format": "int64"}, description="The metadata.generation that this status is about."
+    )
+    conditions: tuple[Condition, ...] | None = Field(
+        None,
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+        description="SourceResolved, ModelVerified, Available, Progressing and Ready.",
+    )
+    replicas: int | None = Field(None, description="Pods that there are, of this generation and of older ones.")
+    ready_replicas: int | None = Field(None, description="Pods that are ready.")
+    updated_replicas: int | None = Field(None, description="Pods of this generation.")
+    available_replicas: int | None = Field(None, description="Pods that serve requests.")
+    selector: str | None = Field(None, description="The label selector of the pods, for the scale subresource.")
+    url: str | None = Field(None, description="The base URL for OpenAI clients inside the cluster.")
+    model: ObservedModel | None = Field(None, description="Which model the pods were told to serve.")

@@ -1,0 +1,244 @@
+"""The status of a model, from what was seen and what was done about it.
+
+``Ready`` says that the resource is as its current generation asks; ``Available`` that somebody answers, be it a pod of
+an older generation.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Literal
+
+from inferno_operator.api import names
+from inferno_operator.api.resource import Identity
+from inferno_operator.api.source import ClaimSource, Source
+from inferno_operator.api.types import InfernoModelSpec
+from inferno_operator.errors import TerminalError
+from inferno_operator.pods import Problem
+
+Status = Literal["True", "False", "Unknown"]
+
+SOURCE_RESOLVED: Final = "SourceResolved"
+MODEL_VERIFIED: Final = "ModelVerified"
+AVAILABLE: Final = "Available"
+PROGRESSING: Final = "Progressing"
+READY: Final = "Ready"
+
+SCALED_TO_ZERO: Final = "ScaledToZero"
+_NOT_UNDERSTOOD: Final = "the spec was not understood, so nothing was looked at"
+_MESSAGE_LENGTH: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A condition without what only history knows."""
+
+    type: str
+    status: Status
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Replicas:
+    """A Deployment's counts of pods. ``wanted`` is what the model asks for."""
+
+    wanted: int
+    total: int = 0
+    updated: int = 0
+    ready: int = 0
+    available: int = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether all pods that are wanted serve, are of the current template, and no others are left."""
+        return self.wanted == self.updated == self.available == self.total
+
+    @property
+    def current_available(self) -> bool:
+        """Whether some pod of the current template serves for certain: the older ones alone cannot account for all that
+        do.
+        """
+        return self.available > self.total - self.updated
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one pass over a model saw and did.
+
+    ``deployment`` is as it was *after* the pass applied it; None where there is none. ``claim`` is the claim of a
+    ``pvc://`` source; None where it is missing or not needed. ``spec`` is None where it was not understood, and
+    ``error`` says why then.
+    """
+
+    spec: InfernoModelSpec | None
+    deployment: Mapping[str, Any] | None = None
+    claim: Mapping[str, Any] | None = None
+    problem: Problem | None = None
+    error: TerminalError | None = None
+
+
+def counts(outcome: Outcome) -> Replicas:
+    """The counts of the model's pods.
+
+    Those from before the Deployment's latest change are not taken for those after it.
+    """
+    wanted = outcome.spec.replicas if outcome.spec else 0
+    deployment = outcome.deployment
+    if deployment is None:
+        return Replicas(wanted)
+    status = deployment.get("status", {})
+    current = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
+    return Replicas(
+        wanted,
+        total=status.get("replicas", 0),
+        updated=status.get("updatedReplicas", 0) if current else 0,
+        ready=status.get("readyReplicas", 0),
+        available=status.get("availableReplicas", 0),
+    )
+
+
+def status(identity: Identity, outcome: Outcome, previous: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    """The whole status.
+
+    ``previous`` is the one that the resource has, and lends the times of conditions that have not changed.
+    """
+    replicas = counts(outcome)
+    spec = outcome.spec
+    return {
+        "observedGeneration": identity.generation,
+        "conditions": _with_history(_verdicts(outcome, replicas), identity.generation, previous, now),
+        "replicas": replicas.total,
+        "readyReplicas": replicas.ready,
+        "updatedReplicas": replicas.updated,
+        "availableReplicas": replicas.available,
+        "selector": names.label_selector(identity.name),
+        "url": names.service_url(identity.name, identity.namespace),
+    } | ({"model": {"source": spec.model.source}} if spec else {})
+
+
+def condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
+    """The condition of that type in a status."""
+    return next((each for each in status.get("conditions", ()) if each.get("type") == kind), None)
+
+
+def _with_history(
+    verdicts: Sequence[Verdict], generation: int, previous: Mapping[str, Any], now: datetime
+) -> list[dict[str, Any]]:
+    conditions = []
+    for verdict in verdicts:
+        before = condition(previous, verdict.type)
+        unchanged = before is not None and before.get("status") == verdict.status and "lastTransitionTime" in before
+        conditions.append(
+            {
+                "type": verdict.type,
+                "status": verdict.status,
+                "observedGeneration": generation,
+                "lastTransitionTime": before["lastTransitionTime"]
+                if before and unchanged
+                else now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+                "reason": verdict.reason,
+                "message": verdict.message[:_MESSAGE_LENGTH],
+            }
+        )
+    return conditions
+
+
+def _verdicts(outcome: Outcome, replicas: Replicas) -> list[Verdict]:
+    resolved = _source_resolved(outcome)
+    progressing = _progressing(outcome, replicas)
+    return [
+        resolved,
+        _model_verified(outcome, replicas),
+        _available(replicas),
+        progressing,
+        _ready(outcome, replicas, resolved, progressing),
+    ]
+
+
+def _source_resolved(outcome: Outcome) -> Verdict:
+    if outcome.spec is None:
+        return Verdict(SOURCE_RESOLVED, "Unknown", "InvalidSpec", _NOT_UNDERSTOOD)
+    source: Source = outcome.spec.model.parsed_source()
+    if not isinstance(source, ClaimSource):
+        return Verdict(SOURCE_RESOLVED, "True", "FileInImage", f"the image is to carry {source.path}")
+    if outcome.claim is None:
+        message = (
+            f"there is no PersistentVolumeClaim {source.claim} in this namespace; create it or change spec.model.source"
+        )
+        return Verdict(SOURCE_RESOLVED, "False", "ClaimNotFound", message)
+    if outcome.claim.get("status", {}).get("phase") == "Lost":
+        message = f"PersistentVolumeClaim {source.claim} has lost its volume"
+        return Verdict(SOURCE_RESOLVED, "False", "ClaimLost", message)
+    return Verdict(SOURCE_RESOLVED, "True", "ClaimFound", f"PersistentVolumeClaim {source.claim} exists")
+
+
+def _model_verified(outcome: Outcome, replicas: Replicas) -> Verdict:
+    """A pod becomes ready only after the runtime has checked the file, its digest too where one is given, and made a
+    token with it.
+    """
+    if outcome.spec is None:
+        return Verdict(MODEL_VERIFIED, "Unknown", "InvalidSpec", _NOT_UNDERSTOOD)
+    if outcome.error is None and replicas.current_available:
+        return Verdict(MODEL_VERIFIED, "True", "Loaded", "a pod has loaded the model and answers")
+    problem = outcome.problem
+    if problem and problem.by_runtime:
+        return Verdict(MODEL_VERIFIED, "False", "LoadFailed", f"{problem.message} (pod {problem.pod})")
+    if replicas.wanted == 0:
+        return Verdict(MODEL_VERIFIED, "Unknown", SCALED_TO_ZERO, "no pod is wanted, so none has loaded the model")
+    return Verdict(MODEL_VERIFIED, "Unknown", "NotLoaded", "no pod of this generation has loaded the model yet")
+
+
+def _available(replicas: Replicas) -> Verdict:
+    if replicas.available:
+        return Verdict(AVAILABLE, "True", "Serving", f"{replicas.available} of {replicas.wanted} pods serve requests")
+    if replicas.wanted == 0:
+        return Verdict(AVAILABLE, "False", SCALED_TO_ZERO, "spec.replicas is 0")
+    return Verdict(AVAILABLE, "False", "NoPodServes", "no pod serves requests")
+
+
+def _progressing(outcome: Outcome, replicas: Replicas) -> Verdict:
+    if outcome.error is not None:
+        return Verdict(PROGRESSING, "False", outcome.error.reason, str(outcome.error))
+    if replicas.complete:
+        if replicas.wanted == 0:
+            return Verdict(PROGRESSING, "False", SCALED_TO_ZERO, "spec.replicas is 0, and no pod is left")
+        return Verdict(PROGRESSING, "False", "RolloutComplete", f"all {replicas.wanted} pods are of this generation")
+    deployment = outcome.deployment or {}
+    current = deployment.get("status", {}).get("observedGeneration", 0) >= deployment.get("metadata", {}).get(
+        "generation", 0
+    )
+    reported = {each["type"]: each for each in deployment.get("status", {}).get("conditions", ())} if current else {}
+    if (failure := reported.get("ReplicaFailure")) and failure["status"] == "True":
+        return Verdict(
+            PROGRESSING,
+            "False",
+            failure.get("reason", "ReplicaFailure"),
+            failure.get("message", "pods cannot be created"),
+        )
+    if (progress := reported.get("Progressing")) and progress["status"] == "False":
+        return Verdict(
+            PROGRESSING, "False", progress.get("reason", "Stalled"), progress.get("message", "the rollout has stalled")
+        )
+    message = (
+        f"{replicas.updated} of {replicas.wanted} pods are of this generation, {replicas.available} serve requests"
+    )
+    if replicas.total > replicas.updated:
+        message += f", {replicas.total - replicas.updated} of an older one are left"
+    return Verdict(PROGRESSING, "True", "RollingOut", message)
+
+
+def _ready(outcome: Outcome, replicas: Replicas, resolved: Verdict, progressing: Verdict) -> Verdict:
+    """The most telling reason first: what somebody has to do something about, then what only takes time."""
+    if outcome.error is None and replicas.complete:
+        if replicas.wanted == 0:
+            # As asked for; that nobody answers is what Available says.
+            return Verdict(READY, "True", SCALED_TO_ZERO, "spec.replicas is 0; the model is not served")
+        return Verdict(READY, "True", "Serving", f"all {replicas.wanted} pods serve requests")
+    if outcome.error is not None:
+        return Verdict(READY, "False", outcome.error.reason, str(outcome.error))
+    if resolved.status == "False":
+        return Verdict(READY, "False", resolved.reason, resolved.message)
+    if problem := outcome.problem:
+        return Verdict(READY, "False", problem.reason, f"{problem.message} (pod {problem.pod})")
+    return Verdict(READY, "False", progressing.reason, progressing.message)

@@ -1,0 +1,53 @@
+"""What can go wrong in a reconciliation; the type of an exception says whether trying again may help, and when.
+
+ReconcileError
+ +-- TransientError      the cluster could not answer just now: try again soon, say nothing to the user
+ +-- TerminalError       it will go wrong again until somebody changes something: tell the user, look again now and then
+      +-- InvalidSpec
+      +-- ObjectConflict
+      +-- RequestRejected
+NotLeading               this process may not write any more; it ends
+"""
+
+from typing import ClassVar
+
+
+class ReconcileError(Exception):
+    """A reconciliation did not reach its end. ``reason`` is one word for conditions and metrics."""
+
+    reason: ClassVar[str] = "ReconcileError"
+    terminal: ClassVar[bool] = False
+
+
+class TransientError(ReconcileError):
+    """The cluster could not answer, or the object changed meanwhile. The next attempt may succeed as it is."""
+
+    reason = "ClusterUnavailable"
+
+
+class TerminalError(ReconcileError):
+    """The next attempt fails too unless the resource, or something else in the cluster, changes."""
+
+    terminal = True
+
+
+class InvalidSpec(TerminalError):
+    """The resource says something that this operator does not understand."""
+
+    reason = "InvalidSpec"
+
+
+class ObjectConflict(TerminalError):
+    """An object that the model needs exists already and belongs to somebody else."""
+
+    reason = "ObjectConflict"
+
+
+class RequestRejected(TerminalError):
+    """The API server refused a request for good: not permitted, or not valid."""
+
+    reason = "RequestRejected"
+
+
+class NotLeading(Exception):
+    """Another replica may be acting by now, so this process must not write."""

@@ -1,0 +1,19 @@
+"""The objects that an InfernoModel becomes: pure functions from a model to a manifest, one file for each object."""
+
+from typing import Any
+
+from inferno_operator.api.resource import Model
+from inferno_operator.manifests import configmap, deployment, service
+from inferno_operator.manifests.digest import with_digest
+
+Manifest = dict[str, Any]
+
+
+def render(model: Model, default_image: str) -> list[Manifest]:
+    """Every object that ``model`` needs, in the order in which they are applied.
+
+    ``default_image`` serves models that name no image of their own.
+    """
+    config = configmap.render(model)
+    children = [config, service.render(model), deployment.render(model, config, default_image)]
+    return [with_digest(child) for child in children]

@@ -1,0 +1,43 @@
+"""The ConfigMap: the InfernoModel as the runtime in the pod is to read it."""
+
+from typing import Any
+
+import yaml
+
+from inferno_operator.api import names
+from inferno_operator.api.resource import Model
+from inferno_operator.api.source import ClaimSource
+
+
+def render(model: Model) -> dict[str, Any]:
+    """The ConfigMap of ``model``."""
+    identity = model.identity
+    manifest = identity.child("v1", "ConfigMap", names.configmap_name(identity.name))
+    return manifest | {"data": {names.CONFIG_KEY: yaml.safe_dump(document(model), sort_keys=False, width=120)}}
+
+
+def document(model: Model) -> dict[str, Any]:
+    """The InfernoModel that the pod's runtime is started with: its source is a file of the pod's own.
+
+    What is as it is by default stays out. So a pod of an older image can be told nothing that it does not know, and an
+    operator that learns a new setting does not restart every pod.
+    """
+    spec = model.spec
+    served = spec.model.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
+    sections = {
+        "model": served | {"source": f"file://{path_in_pod(model)}"},
+        "engine": spec.engine.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True),
+        "server": spec.server.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True),
+    }
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": names.KIND,
+        "metadata": {"name": model.identity.name},
+        "spec": {name: section for name, section in sections.items() if section},
+    }
+
+
+def path_in_pod(model: Model) -> str:
+    """The absolute path of the model's file as the container sees it."""
+    source = model.spec.model.parsed_source()
+    return f"{names.MODELS_DIRECTORY}/{source.path}" if isinstance(source, ClaimSource) else source.path

@@ -1,0 +1,147 @@
+"""The Deployment: the pods that serve the model."""
+
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from inferno_operator.api import names
+from inferno_operator.api.resource import Model
+from inferno_operator.api.source import ClaimSource
+from inferno_operator.manifests.digest import digest
+
+# A large model on slow storage takes long to load. A pod that cannot start says so at once and on its own; this is only
+# for one that hangs.
+STARTUP_SECONDS: Final = 1800
+_PROBE_SECONDS: Final = 5
+# What is left to the process after its drain: to say goodbye to the last client and to free the memory.
+_GRACE_BEYOND_DRAIN_SECONDS: Final = 10
+_USER: Final = 65532
+_EVERY_INTERFACE: Final = "0.0.0.0"  # noqa: S104  # the pod's, and nobody else's
+_SCRATCH: Final = "/tmp"  # noqa: S108  # a volume of the pod's own
+
+
+def render(model: Model, config: dict[str, Any], default_image: str) -> dict[str, Any]:
+    """The Deployment of ``model``, whose pods read the ConfigMap ``config``."""
+    identity = model.identity
+    return identity.child("apps/v1", "Deployment", identity.name) | {
+        "spec": {
+            "replicas": model.spec.replicas,
+            "selector": {"matchLabels": names.selector_labels(identity.name)},
+            # A new pod serves before an old one goes, so that no request finds the model away.
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+            "progressDeadlineSeconds": STARTUP_SECONDS + 60,
+            "revisionHistoryLimit": 2,
+            "template": _template(model, config, default_image),
+        }
+    }
+
+
+def _template(model: Model, config: dict[str, Any], default_image: str) -> dict[str, Any]:
+    template = {
+        "metadata": {
+            "labels": names.labels(model.identity.name),
+            "annotations": {names.CONFIG_DIGEST: digest(config["data"])},
+        },
+        "spec": _pod(model, config["metadata"]["name"], default_image),
+    }
+    template["metadata"]["annotations"][names.TEMPLATE_DIGEST] = digest(template)
+    return template
+
+
+def _pod(model: Model, config_name: str, default_image: str) -> dict[str, Any]:
+    spec = model.spec
+    pod = {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": spec.server.drain_seconds + _GRACE_BEYOND_DRAIN_SECONDS,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": _USER,
+            "runAsGroup": _USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_container(model, default_image)],
+        "volumes": _volumes(model, config_name),
+    }
+    asked_for = {
+        "imagePullSecrets": _wire(spec.image_pull_secrets),
+        "nodeSelector": spec.node_selector,
+        "tolerations": _wire(spec.tolerations),
+        "affinity": _wire(spec.affinity),
+        "priorityClassName": spec.priority_class_name,
+        "runtimeClassName": spec.runtime_class_name,
+    }
+    return pod | _without_nothing(asked_for)
+
+
+def _container(model: Model, default_image: str) -> dict[str, Any]:
+    spec = model.spec
+    container = {
+        "name": names.CONTAINER,
+        "image": spec.image or default_image,
+        "args": [
+            "run",
+            f"{names.CONFIG_DIRECTORY}/{names.CONFIG_KEY}",
+            "--host",
+            _EVERY_INTERFACE,
+            "--port",
+            str(names.PORT),
+        ],
+        "ports": [{"name": names.PORT_NAME, "containerPort": names.PORT, "protocol": "TCP"}],
+        "startupProbe": _probe("/health/ready", failures=STARTUP_SECONDS // _PROBE_SECONDS),
+        "readinessProbe": _probe("/health/ready", failures=2),
+        # The runtime starts a dead engine again by itself; only when that does not help is the pod beyond help.
+        "livenessProbe": _probe("/health/live", failures=6),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        # The runtime leaves the one line that says why it could not start in its termination message.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": _mounts(model),
+    }
+    asked_for = {"imagePullPolicy": spec.image_pull_policy, "resources": _wire(spec.resources)}
+    return container | _without_nothing(asked_for)
+
+
+def _probe(path: str, failures: int) -> dict[str, Any]:
+    return {
+        "httpGet": {"path": path, "port": names.PORT_NAME},
+        "periodSeconds": _PROBE_SECONDS,
+        "timeoutSeconds": _PROBE_SECONDS,
+        "failureThreshold": failures,
+    }
+
+
+def _volumes(model: Model, config_name: str) -> list[dict[str, Any]]:
+    volumes: list[dict[str, Any]] = [
+        {"name": "config", "configMap": {"name": config_name}},
+        {"name": "tmp", "emptyDir": {}},
+    ]
+    source = model.spec.model.parsed_source()
+    if isinstance(source, ClaimSource):
+        volumes.append({"name": "models", "persistentVolumeClaim": {"claimName": source.claim}})
+    return volumes
+
+
+def _mounts(model: Model) -> list[dict[str, Any]]:
+    mounts: list[dict[str, Any]] = [
+        {"name": "config", "mountPath": names.CONFIG_DIRECTORY, "readOnly": True},
+        {"name": "tmp", "mountPath": _SCRATCH},
+    ]
+    if isinstance(model.spec.model.parsed_source(), ClaimSource):
+        mounts.append({"name": "models", "mountPath": names.MODELS_DIRECTORY, "readOnly": True})
+    return mounts
+
+
+def _wire(value: BaseModel | tuple[BaseModel, ...] | None) -> Any:
+    """A part of the spec as it stands in YAML."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return [_wire(item) for item in value] if value else None
+
+
+def _without_nothing(fields: dict[str, Any]) -> dict[str, Any]:
+    """``fields`` without those that were left empty, which the API server would drop too."""
+    return {name: value for name, value in fields.items() if value}

@@ -1,0 +1,21 @@
+"""The operator's own metrics, in Prometheus' terms."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+RECONCILE_SECONDS = Histogram(
+    "inferno_operator_reconcile_duration_seconds",
+    "Seconds that one reconciliation took.",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+RECONCILES = Counter(
+    "inferno_operator_reconciles_total",
+    "Reconciliations by how they ended, success, retry (the cluster could not answer) or failed (somebody must act).",
+    ["result", "reason"],
+)
+QUEUE_DEPTH = Gauge("inferno_operator_queue_depth", "Models that wait for their reconciliation.")
+API_WRITES = Counter(
+    "inferno_operator_api_writes_total",
+    "Writes to the Kubernetes API that it took, without those to the operator's own Lease.",
+    ["verb", "kind"],
+)
+LEADER = Gauge("inferno_operator_leader", "1 while this replica acts, 0 while it stands by.")

@@ -1,0 +1,171 @@
+"""One pass over one model: observe, render, plan, apply, status.
+
+A pass is level-triggered. It asks what there is and not what has happened, and a second pass right after the first
+finds nothing to do.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from inferno_operator import conditions, manifests
+from inferno_operator.api import names
+from inferno_operator.api.resource import Identity, Model, parse_spec
+from inferno_operator.api.source import ClaimSource
+from inferno_operator.cluster import Cluster, Object
+from inferno_operator.conditions import Outcome
+from inferno_operator.drift import first_difference
+from inferno_operator.errors import InvalidSpec, ObjectConflict, TerminalError
+from inferno_operator.manifests import event
+from inferno_operator.plan import Apply, conflicts, plan
+from inferno_operator.pods import Problem, first_problem
+
+_log = logging.getLogger(__name__)
+
+# What is not watched, claims and pods, is looked at again while a model waits for it.
+RECHECK_SECONDS: Final = 10.0
+_PODS_LOOKED_AT: Final = 20
+# What a rollout passes through is no news; these are.
+_UNEVENTFUL: Final = frozenset({"RollingOut", conditions.SCALED_TO_ZERO})
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Names an InfernoModel in the queue."""
+
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """How a pass ended.
+
+    ``recheck`` is the seconds until the next look, for what no watch will report; None is for no hurry.
+    """
+
+    recheck: float | None = None
+    error: TerminalError | None = None
+
+
+class Reconciler:
+    """Brings models and what belongs to them together.
+
+    Holds no state about any of them, so any number may run at once.
+    """
+
+    def __init__(self, cluster: Cluster, runtime_image: str, instance: str) -> None:
+        self._cluster = cluster
+        self._runtime_image = runtime_image
+        self._instance = instance
+
+    async def reconcile(self, key: Key) -> Pass:
+        """One pass.
+
+        Raises TransientError if the cluster could not answer; every other failure is told in the model's status.
+        """
+        body = await self._cluster.get(names.KIND, key.namespace, key.name)
+        if body is None or body["metadata"].get("deletionTimestamp"):
+            return Pass()  # what belongs to it goes with it: Kubernetes follows the owner references
+        outcome = await self._bring_about(body)
+        reported = await self._report(body, outcome)
+        waits = conditions.condition(reported, conditions.READY) or {}
+        return Pass(RECHECK_SECONDS if waits.get("status") != "True" else None, outcome.error)
+
+    async def _bring_about(self, body: Object) -> Outcome:
+        try:
+            model = Model(Identity.of(body), parse_spec(body))
+        except ValueError as error:
+            return Outcome(None, error=InvalidSpec(str(error)))
+        desired = manifests.render(model, self._runtime_image)
+        claim, *observed = await asyncio.gather(self._claim(model), *(self._observe(child) for child in desired))
+        try:
+            await self._apply(model, desired, observed)
+        except TerminalError as error:
+            return Outcome(model.spec, self._deployment(observed), claim, error=error)
+        deployment = self._deployment(observed)
+        problem = await self._problem(model, desired, deployment)
+        return Outcome(model.spec, deployment, claim, problem)
+
+    async def _observe(self, manifest: Mapping[str, Any]) -> Object | None:
+        metadata = manifest["metadata"]
+        return await self._cluster.get(manifest["kind"], metadata["namespace"], metadata["name"])
+
+    async def _claim(self, model: Model) -> Object | None:
+        source = model.spec.model.parsed_source()
+        if not isinstance(source, ClaimSource):
+            return None
+        return await self._cluster.get("PersistentVolumeClaim", model.identity.namespace, source.claim)
+
+    async def _apply(self, model: Model, desired: list[Object], observed: list[Object | None]) -> None:
+        """Carries out the plan, and puts what came of it in the place of what was observed.
+
+        If anything conflicts, nothing is written.
+        """
+        actions = plan(model.identity, zip(desired, observed, strict=True))
+        if conflicting := conflicts(actions):
+            raise ObjectConflict("; ".join(conflict.detail for conflict in conflicting))
+        for action in actions:
+            if isinstance(action, Apply):
+                kind, name = action.manifest["kind"], action.manifest["metadata"]["name"]
+                applied = await self._cluster.apply(action.manifest)
+                _log.info("applied %s %s: %s: %s", kind, name, action.cause, action.detail)
+                observed[[child["kind"] for child in desired].index(kind)] = applied
+
+    @staticmethod
+    def _deployment(observed: list[Object | None]) -> Object | None:
+        """The Deployment, unless it is on its way out: its pods go with it."""
+        for each in observed:
+            if each is not None and each["kind"] == "Deployment" and not each["metadata"].get("deletionTimestamp"):
+                return each
+        return None
+
+    async def _problem(self, model: Model, desired: list[Object], deployment: Object | None) -> Problem | None:
+        """Why pods do not serve. Asked of them only then: nobody watches every pod of a cluster for this."""
+        outcome = Outcome(model.spec, deployment)
+        if conditions.counts(outcome).complete:
+            return None
+        identity = model.identity
+        pods = await self._cluster.pods(identity.namespace, names.label_selector(identity.name), _PODS_LOOKED_AT)
+        template = next(child for child in desired if child["kind"] == "Deployment")["spec"]["template"]
+        return first_problem(pods, template["metadata"]["annotations"][names.TEMPLATE_DIGEST])
+
+    async def _report(self, body: Object, outcome: Outcome) -> dict[str, Any]:
+        """Writes the status if it has changed, and tells of a change of readiness; returns the status."""
+        identity, previous, now = Identity.of(body), body.get("status", {}), datetime.now(UTC)
+        status = conditions.status(identity, outcome, previous, now)
+        if first_difference(status, previous) is None:
+            return status
+        manifest = {
+            "apiVersion": names.API_VERSION,
+            "kind": names.KIND,
+            # With the uid a namesake that was made meanwhile is not taken for this one.
+            "metadata": {"name": identity.name, "namespace": identity.namespace, "uid": identity.uid},
+            "status": status,
+        }
+        await self._cluster.apply_status(manifest)
+        await self._tell(identity, previous, status, now)
+        return status
+
+    async def _tell(
+        self, identity: Identity, previous: Mapping[str, Any], status: Mapping[str, Any], now: datetime
+    ) -> None:
+        before, after = (
+            conditions.condition(previous, conditions.READY) or {},
+            conditions.condition(status, conditions.READY),
+        )
+        assert after is not None
+        if after["reason"] in _UNEVENTFUL or (before.get("status"), before.get("reason")) == (
+            after["status"],
+            after["reason"],
+        ):
+            return
+        _log.info("Ready is %s: %s: %s", after["status"], after["reason"], after["message"])
+        healthy = after["status"] == "True"
+        news = event.render(
+            identity, healthy=healthy, reason=after["reason"], note=after["message"], now=now, instance=self._instance
+        )
+        await self._cluster.create_once(news)
