@@ -6,7 +6,7 @@ from inferno_runtime.openai.errors import ApiError
 from inferno_runtime.openai.responses import DONE
 from inferno_runtime.server.base import BaseHandler
 
-HEARTBEAT_SECONDS = 30.0
+HEARTBEAT_SECONDS = 30.0  # of silence, after which a comment is sent
 _LAST_WORDS_SECONDS = 5.0
 _COMMENT = b": waiting\n\n"
 
@@ -18,16 +18,14 @@ class EventStream:
     may send.
     """
 
-    def __init__(self, handler: BaseHandler, heartbeat: float = HEARTBEAT_SECONDS) -> None:
-        """heartbeat: seconds of silence after which a comment is sent."""
+    def __init__(self, handler: BaseHandler) -> None:
         self._handler = handler
         self._loop = asyncio.get_running_loop()
-        self._heartbeat = heartbeat
         self._sent_at = self._loop.time()
         self._open = False
         # The connection keeps only the last write's future, so writers must take turns to wait for theirs.
         self._turn = asyncio.Lock()
-        self._timer = self._loop.call_later(heartbeat, self._beat)
+        self._timer = self._loop.call_later(HEARTBEAT_SECONDS, self._beat)
 
     async def send(self, events: bytes) -> None:
         """Write events; waits while the client does not take them. Raises `StreamClosedError`."""
@@ -74,10 +72,10 @@ class EventStream:
 
     def _beat(self) -> None:
         silent = self._loop.time() - self._sent_at
-        if silent >= self._heartbeat and not self._turn.locked():
+        if silent >= HEARTBEAT_SECONDS and not self._turn.locked():
             self._task = self._loop.create_task(self._send_comment())
             silent = 0.0
-        self._timer = self._loop.call_later(max(self._heartbeat - silent, 0.01), self._beat)
+        self._timer = self._loop.call_later(max(HEARTBEAT_SECONDS - silent, 0.01), self._beat)
 
     async def _send_comment(self) -> None:
         try:

@@ -1,0 +1,208 @@
+"""Every wrong request is a 400 that names the field."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from inferno_runtime.chat.template import ChatTemplate
+from inferno_runtime.openai import convert, requests
+from inferno_runtime.openai.convert import Target
+from inferno_runtime.openai.errors import ApiError
+from tests.unit.server.fakes import CHATML, ByteTokenizer
+
+USER = {"role": "user", "content": "Hi"}
+
+
+def target() -> Target:
+    tokenizer = ByteTokenizer()
+    template = ChatTemplate(CHATML, bos="", eos="", control_spellings=tokenizer.control_spellings)
+    return Target(tokenizer, template, "", context=64, max_sequences=4)
+
+
+def refusal_of_chat(body: bytes) -> ApiError:
+    with pytest.raises(ApiError) as caught:
+        convert.chat_job(requests.decode(body, requests.ChatRequest), target())
+    return caught.value
+
+
+def refusal_of_completion(body: bytes) -> ApiError:
+    with pytest.raises(ApiError) as caught:
+        convert.completion_job(requests.decode(body, requests.CompletionRequest), target())
+    return caught.value
+
+
+# Fields that both endpoints have: what is sent, and the code it is refused with; the param is the field.
+SHARED: list[tuple[str, Any, str]] = [
+    ("model", 1, "invalid_value"),
+    ("model", None, "invalid_value"),
+    ("temperature", -0.1, "invalid_value"),
+    ("temperature", 2.1, "invalid_value"),
+    ("temperature", "0.5", "invalid_value"),
+    ("temperature", True, "invalid_value"),
+    ("top_p", 1.01, "invalid_value"),
+    ("top_p", -1, "invalid_value"),
+    ("top_k", 101, "invalid_value"),
+    ("top_k", -2, "invalid_value"),
+    ("top_k", 1.5, "invalid_value"),
+    ("min_p", 2, "invalid_value"),
+    ("max_tokens", 0, "invalid_value"),
+    ("max_tokens", -1, "invalid_value"),
+    ("max_tokens", 2_000_001, "invalid_value"),
+    ("max_tokens", "many", "invalid_value"),
+    ("presence_penalty", 2.5, "invalid_value"),
+    ("frequency_penalty", -2.5, "invalid_value"),
+    ("seed", 1.5, "invalid_value"),
+    ("seed", 2**63, "invalid_value"),
+    ("stop", 5, "invalid_value"),
+    ("stop", [1], "invalid_value"),
+    ("stop", [""], "invalid_value"),
+    ("stop", "", "invalid_value"),
+    ("stop", [str(number) for number in range(17)], "invalid_value"),
+    ("stream", "yes", "invalid_value"),
+    ("stream_options", {"include_usage": True}, "invalid_value"),
+    ("stream_options", [], "invalid_value"),
+    ("n", 0, "invalid_value"),
+    ("n", 2, "unsupported_parameter"),
+    ("min_tokens", 5, "unsupported_parameter"),
+    ("typical_p", 0.5, "unsupported_parameter"),
+    ("repeat_penalty", 1.1, "unsupported_parameter"),
+    ("logit_bias", {"5": 10}, "unsupported_parameter"),
+    ("logit_bias", [5], "invalid_value"),
+    ("user", 7, "invalid_value"),
+]
+
+CHAT: list[tuple[str, Any, str]] = [
+    ("messages", [], "invalid_value"),
+    ("messages", None, "invalid_value"),
+    ("messages", "Hi", "invalid_value"),
+    ("messages", [1], "invalid_value"),
+    ("messages", [{"content": "Hi"}], "invalid_value"),
+    ("messages", [{"role": "wizard", "content": "Hi"}], "invalid_value"),
+    ("messages", [{"role": "user"}], "invalid_value"),
+    ("messages", [{"role": "user", "content": None}], "invalid_value"),
+    ("messages", [{"role": "user", "content": 5}], "invalid_value"),
+    ("messages", [{"role": "user", "content": [{"type": "text"}]}], "invalid_value"),
+    ("messages", [{"role": "user", "content": [{"type": "text", "text": 1}]}], "invalid_value"),
+    ("messages", [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}], "unsupported_parameter"),
+    ("messages", [{"role": "user", "content": "Hi", "name": "a b"}], "invalid_value"),
+    ("messages", [{"role": "user", "content": "Hi", "name": "<|x|>"}], "invalid_value"),
+    ("messages", [{"role": "tool", "content": "Hi"}], "unsupported_parameter"),
+    ("messages", [{"role": "assistant", "content": "", "tool_calls": [{}]}], "unsupported_parameter"),
+    ("messages", [{"role": "user", "content": "x" * 64}], "context_length_exceeded"),
+    ("max_completion_tokens", 0, "invalid_value"),
+    ("logprobs", True, "unsupported_parameter"),
+    ("top_logprobs", 2, "invalid_value"),
+    ("top_logprobs", 21, "invalid_value"),
+    ("response_format", {"type": "json_object"}, "unsupported_parameter"),
+    ("response_format", {"type": "xml"}, "invalid_value"),
+    ("tools", [{"type": "function"}], "unsupported_parameter"),
+    ("tool_choice", "required", "invalid_value"),
+    ("functions", [{"name": "f"}], "unsupported_parameter"),
+    ("modalities", ["audio"], "unsupported_parameter"),
+]
+
+COMPLETION: list[tuple[str, Any, str]] = [
+    ("prompt", None, "invalid_value"),
+    ("prompt", [], "invalid_value"),
+    ("prompt", [[]], "invalid_value"),
+    ("prompt", ["a", 1], "invalid_value"),
+    ("prompt", ["a", [1]], "invalid_value"),
+    ("prompt", [1.5], "invalid_value"),
+    ("prompt", {"text": "a"}, "invalid_value"),
+    ("prompt", [259], "invalid_value"),
+    ("prompt", [-1], "invalid_value"),
+    ("prompt", [[1], [99999]], "invalid_value"),
+    ("prompt", ["a"] * 5, "invalid_value"),
+    ("prompt", "x" * 64, "context_length_exceeded"),
+    ("prompt", [65] * 64, "context_length_exceeded"),
+    ("best_of", 2, "unsupported_parameter"),
+    ("echo", True, "unsupported_parameter"),
+    ("suffix", "end", "unsupported_parameter"),
+    ("logprobs", 0, "unsupported_parameter"),
+    ("logprobs", 6, "invalid_value"),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "code"), SHARED + CHAT)
+def test_a_wrong_field_of_chat_is_named(field: str, value: Any, code: str) -> None:
+    body = {"model": "m", "messages": [USER], field: value}
+    error = refusal_of_chat(msgspec.json.encode(body))
+    assert (error.status, error.param, error.code) == (400, field, code)
+    assert error.type == "invalid_request_error"
+
+
+@pytest.mark.parametrize(("field", "value", "code"), SHARED + COMPLETION)
+def test_a_wrong_field_of_completions_is_named(field: str, value: Any, code: str) -> None:
+    body = {"model": "m", "prompt": "Hi", field: value}
+    error = refusal_of_completion(msgspec.json.encode(body))
+    assert (error.status, error.param, error.code) == (400, field, code)
+    assert error.type == "invalid_request_error"
+
+
+@pytest.mark.parametrize(
+    ("body", "param"), [(b'{"messages":[]}', "model"), (b'{"model":"m"}', "messages"), (b"{}", "model")]
+)
+def test_a_missing_field_is_named(body: bytes, param: str) -> None:
+    error = refusal_of_chat(body)
+    assert (error.status, error.param, error.code) == (400, param, "missing_required_parameter")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'"text"',
+        b"null",
+        b'{"model":"m","messages":[{"role":"user","content":"Hi"}]} {}',
+        b'{"model":"m","temperature":NaN}',
+        b'{"model":"m","temperature":Infinity}',
+        b'{"model":"\xff"}',
+        b'{"model":"m","unknown":"\xff"}',
+        b'{"model":"\\ud800"}',
+        b'{"model":"m","messages":[{"role":"user","content":"\\udfff"}]}',
+        b"\xff\xfe{\x00}\x00",
+        b'{"model":"m","unknown":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"model":"m","unknown":' + b'{"a":' * 100_000 + b"1" + b"}" * 100_000 + b"}",
+    ],
+)
+def test_a_body_that_cannot_be_read_is_refused_in_words(body: bytes) -> None:
+    error = refusal_of_chat(body)
+    assert (error.status, error.param, error.code) == (400, None, "invalid_json")
+
+
+@pytest.mark.parametrize("number", [b"1e999", b"-1e999"])
+def test_a_number_beyond_floats_names_its_field(number: bytes) -> None:
+    error = refusal_of_chat(b'{"model":"m","temperature":' + number + b"}")
+    assert (error.status, error.param) == (400, "temperature")
+
+
+def test_deep_nesting_inside_a_known_field_is_refused() -> None:
+    deep = b"[" * 100_000 + b"]" * 100_000
+    error = refusal_of_chat(b'{"model":"m","tools":[{"a":' + deep + b"}]}")
+    assert error.status == 400
+
+
+def test_an_exceeded_context_names_both_numbers() -> None:
+    error = refusal_of_completion(msgspec.json.encode({"model": "m", "prompt": [65] * 70}))
+    assert "64" in error.message
+    assert "70" in error.message
+
+
+def test_both_names_of_the_limit_must_agree() -> None:
+    body = {"model": "m", "messages": [USER], "max_tokens": 5, "max_completion_tokens": 6}
+    assert refusal_of_chat(msgspec.json.encode(body)).param == "max_completion_tokens"
+
+
+@pytest.mark.parametrize("extra", [{"best_of": 2, "stream": True}, {"min_tokens": 9, "max_tokens": 8}])
+def test_fields_that_contradict_each_other(extra: dict[str, object]) -> None:
+    error = refusal_of_completion(msgspec.json.encode({"model": "m", "prompt": "Hi", **extra}))
+    assert error.code == "invalid_value"
+
+
+def test_an_error_object_has_four_fields() -> None:
+    assert msgspec.json.decode(ApiError(500, "Oh.").body()) == {
+        "error": {"message": "Oh.", "type": "invalid_request_error", "param": None, "code": None}
+    }

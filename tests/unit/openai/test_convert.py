@@ -1,0 +1,141 @@
+"""What the engine is asked for a request that is right."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from inferno_runtime.engine.request import Sampling
+from inferno_runtime.openai import convert, requests
+from inferno_runtime.openai.convert import Job
+from tests.unit.openai.test_bad_requests import target
+from tests.unit.server.fakes import BOS, IM_END, IM_START, ByteTokenizer
+
+
+def chat(**fields: Any) -> Job:
+    body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], **fields}
+    return convert.chat_job(requests.decode(msgspec.json.encode(body), requests.ChatRequest), target())
+
+
+def complete(**fields: Any) -> Job:
+    body = {"model": "m", "prompt": "Hi", **fields}
+    return convert.completion_job(requests.decode(msgspec.json.encode(body), requests.CompletionRequest), target())
+
+
+def prompt_text(job: Job) -> str:
+    return ByteTokenizer().decode(job.prompts[0])
+
+
+@pytest.mark.parametrize("make", [chat, complete])
+def test_the_documents_defaults(make: Any) -> None:
+    job = make(seed=5)
+    assert job.sampling == Sampling(
+        temperature=0.7, top_k=40, top_p=0.9, min_p=0, presence_penalty=0, frequency_penalty=0, seed=5
+    )
+    assert (job.max_tokens, job.stop, job.stream, job.include_usage) == (512, (), False, False)
+
+
+@pytest.mark.parametrize("make", [chat, complete])
+def test_null_is_the_same_as_nothing(make: Any) -> None:
+    names = ("temperature", "top_p", "top_k", "min_p", "max_tokens", "presence_penalty", "stop", "stream", "n")
+    assert make(seed=1, **dict.fromkeys((*names, "stream_options", "logit_bias", "user"))) == make(seed=1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"top_k": 0}, {"top_k": 0}),
+        ({"top_k": -1}, {"top_k": 0}),
+        ({"top_k": 100}, {"top_k": 100}),
+        ({"temperature": 0}, {"temperature": 0.0}),
+        ({"top_p": 0.5, "min_p": 0.1}, {"top_p": 0.5, "min_p": 0.1}),
+        ({"presence_penalty": -2, "frequency_penalty": 2}, {"presence_penalty": -2.0, "frequency_penalty": 2.0}),
+        ({"seed": -1}, {"seed": 2**64 - 1}),
+    ],
+)
+def test_sampling_as_asked(fields: dict[str, Any], expected: dict[str, Any]) -> None:
+    sampling = chat(**fields).sampling
+    assert {name: getattr(sampling, name) for name in expected} == expected
+
+
+def test_without_a_seed_each_request_has_its_own() -> None:
+    assert chat().sampling.seed != chat().sampling.seed
+
+
+@pytest.mark.parametrize(
+    ("fields", "limit"),
+    [
+        ({"max_tokens": 7}, 7),
+        ({"max_completion_tokens": 8}, 8),
+        ({"max_tokens": 9, "max_completion_tokens": 9}, 9),
+        ({"max_tokens": 2_000_000}, 2_000_000),
+    ],
+)
+def test_the_limit_has_two_names(fields: dict[str, Any], limit: int) -> None:
+    assert chat(**fields).max_tokens == limit
+
+
+@pytest.mark.parametrize(
+    ("stop", "expected"), [("a", ("a",)), (["a", "b"], ("a", "b")), ([], ()), (["x"] * 16, ("x",) * 16)]
+)
+def test_stop_is_one_string_or_several(stop: Any, expected: tuple[str, ...]) -> None:
+    assert complete(stop=stop).stop == expected
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"user": "me", "metadata": {"a": "b"}, "store": True, "parallel_tool_calls": False, "unknown": [1]},
+        {"n": 1, "logit_bias": {}, "logprobs": False, "tools": [], "tool_choice": "none", "functions": []},
+        {"tools": [{"type": "function"}], "tool_choice": "none"},
+        {"response_format": {"type": "text"}, "modalities": ["text"], "typical_p": 1, "repeat_penalty": 1.0},
+        {"min_tokens": 0, "service_tier": "auto", "reasoning_effort": "low"},
+    ],
+)
+def test_what_changes_nothing_is_taken(extra: dict[str, Any]) -> None:
+    assert chat(seed=1, **extra) == chat(seed=1)
+
+
+def test_stream_options() -> None:
+    job = chat(stream=True, stream_options={"include_usage": True, "include_obfuscation": False})
+    assert job.stream
+    assert job.include_usage
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("Hi", [[72, 105]]),
+        (["Hi", "Ho"], [[72, 105], [72, 111]]),
+        ([72, 105], [[72, 105]]),
+        ([[72], [105, 106]], [[72], [105, 106]]),
+        ("", [[BOS]]),
+        ("<|im_end|>", [[IM_END]]),  # a raw prompt may spell control tokens
+    ],
+)
+def test_prompts(prompt: Any, expected: list[list[int]]) -> None:
+    assert complete(prompt=prompt).prompts == expected
+
+
+def test_a_prompt_that_leaves_room_for_one_token() -> None:
+    assert len(complete(prompt=[65] * 63).prompts[0]) == 63
+
+
+def test_the_developer_is_the_system() -> None:
+    assert (
+        chat(messages=[{"role": "developer", "content": "x"}]).prompts
+        == chat(messages=[{"role": "system", "content": "x"}]).prompts
+    )
+
+
+def test_content_in_parts() -> None:
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b", "cache_control": {}}]
+    job = chat(messages=[{"role": "user", "content": parts}])
+    assert prompt_text(job) == "<|im_start|>user\na\nb<|im_end|>\n<|im_start|>assistant\n"
+
+
+def test_a_spelling_in_a_message_stays_text() -> None:
+    job = chat(messages=[{"role": "user", "content": "<|im_end|>"}])
+    assert job.prompts[0].count(IM_END) == 1
+    assert job.prompts[0].count(IM_START) == 2
+    assert prompt_text(job) == "<|im_start|>user\n<|im_end|><|im_end|>\n<|im_start|>assistant\n"

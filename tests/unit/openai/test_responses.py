@@ -1,0 +1,89 @@
+"""Answers on the wire."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inferno_runtime.engine.request import FinishReason, Usage
+from inferno_runtime.openai.responses import Answer, ChatAnswer, CompletionAnswer, usage_object
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+def event(data: bytes) -> dict[str, object]:
+    assert data.startswith(b"data: ")
+    assert data.endswith(b"\n\n")
+    assert b"\n" not in data[:-2]
+    decoded: dict[str, object] = msgspec.json.decode(data[6:])
+    return decoded
+
+
+@given(text=TEXT, model=TEXT)
+@pytest.mark.parametrize("kind", [ChatAnswer, CompletionAnswer])
+@pytest.mark.parametrize("usage", [False, True])
+def test_an_event_is_what_encoding_all_of_it_would_give(kind: type[Answer], usage: bool, text: str, model: str) -> None:
+    answer = kind(model, usage)
+    written = answer.events(3).text(text)
+    assert event(written) == event(answer.chunk(3, answer.piece(text), None))
+    assert ("usage" in event(written)) is usage
+
+
+def test_a_whole_chat() -> None:
+    answer = ChatAnswer("m")
+    body = msgspec.json.decode(answer.whole([("Hi", FinishReason.STOP)], {"total_tokens": 3}))
+    assert body == {
+        "id": answer.id,
+        "object": "chat.completion",
+        "created": answer.created,
+        "model": "m",
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": "Hi", "refusal": None},
+                "logprobs": None,
+                "finish_reason": "stop",
+            }
+        ],
+        "usage": {"total_tokens": 3},
+    }
+    assert answer.id.startswith("chatcmpl-")
+
+
+def test_whole_completions() -> None:
+    results = [("a", FinishReason.STOP), ("b", FinishReason.LENGTH)]
+    body = msgspec.json.decode(CompletionAnswer("m").whole(results, {}))
+    assert body["id"].startswith("cmpl-")
+    assert body["object"] == "text_completion"
+    assert body["choices"] == [
+        {"index": 0, "text": "a", "logprobs": None, "finish_reason": "stop"},
+        {"index": 1, "text": "b", "logprobs": None, "finish_reason": "length"},
+    ]
+
+
+def test_usage_is_summed() -> None:
+    usages = [Usage(5, 2, 7, 0, 0, 0), Usage(1, 0, 2, 0, 0, 0)]
+    assert usage_object(usages) == {
+        "prompt_tokens": 6,
+        "completion_tokens": 9,
+        "total_tokens": 15,
+        "prompt_tokens_details": {"cached_tokens": 2},
+    }
+
+
+def test_the_ends_of_a_stream() -> None:
+    answer = ChatAnswer("m", include_usage=True)
+    events = answer.events(0)
+    opening = event(events.opening())
+    assert opening["choices"] == [
+        {
+            "index": 0,
+            "delta": {"role": "assistant", "content": "", "refusal": None},
+            "logprobs": None,
+            "finish_reason": None,
+        }
+    ]
+    closing = event(events.closing(FinishReason.LENGTH))
+    assert closing["choices"] == [{"index": 0, "delta": {}, "logprobs": None, "finish_reason": "length"}]
+    last = event(answer.usage_event({"total_tokens": 1}))
+    assert (last["choices"], last["usage"]) == ([], {"total_tokens": 1})

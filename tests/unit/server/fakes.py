@@ -1,0 +1,122 @@
+"""An engine without a model: bytes are tokens, and what it says is told to it."""
+
+import asyncio
+import re
+from collections.abc import Sequence
+
+from inferno_runtime.backends.base import ModelError, ModelInfo
+from inferno_runtime.config import ModelConfig, ServedModel
+from inferno_runtime.engine.request import Finished, FinishReason, Sampling, Started
+from inferno_runtime.worker.client import EngineState, EngineStats
+from inferno_runtime.worker.errors import EngineError
+from inferno_runtime.worker.generation import Generation
+
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+IM_START, IM_END, BOS = 256, 257, 258
+_CONTROL = {"<|im_start|>": IM_START, "<|im_end|>": IM_END, "<s>": BOS}
+
+
+class ByteTokenizer:
+    """A token for each byte, and three control tokens."""
+
+    def __init__(self, chat_template: str | None = CHATML, add_bos: bool = False) -> None:
+        self.pieces: Sequence[bytes] = [bytes([byte]) for byte in range(256)] + [b"", b"", b""]
+        self.end_tokens = frozenset({IM_END})
+        self.control_spellings = frozenset(_CONTROL)
+        self.bos = "<s>"
+        self.eos = "<|im_end|>"
+        self.chat_template = chat_template
+        self.add_bos = add_bos
+
+    def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        tokens = [BOS] if add_special and self.add_bos else []
+        parts = re.split("(" + "|".join(map(re.escape, _CONTROL)) + ")", text) if parse_special else [text]
+        for part in parts:
+            tokens += [_CONTROL[part]] if parse_special and part in _CONTROL else list(part.encode())
+        return tokens
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        spellings = {token: spelling for spelling, token in _CONTROL.items()}
+        return b"".join(
+            spellings[token].encode() if token in spellings else self.pieces[token] for token in tokens
+        ).decode("utf-8", "surrogateescape")
+
+
+class FakeEngine:
+    """Says `says` to every prompt, a token for each turn of the loop; or holds still until `resume` is set."""
+
+    def __init__(
+        self,
+        name: str = "fake",
+        *,
+        says: str = "Hello, world",
+        aliases: tuple[str, ...] = (),
+        template: str | None = None,
+    ) -> None:
+        source = ModelConfig(source="file:///fake.gguf", aliases=aliases, chat_template=template)
+        self.served = ServedModel(name=name, model=source)
+        self.name = name
+        self.context = 512
+        self.tokenizer = ByteTokenizer()
+        self.info = ModelInfo("gguf", "fake", "none", 0, 0, 512, 259)
+        self.state = EngineState.STARTING
+        self.state_reason = ""
+        self.stats = EngineStats()
+        self.alive = True
+        self.says: str | bytes = says
+        self.refuses: EngineError | None = None  # raised by submit
+        self.fails: EngineError | None = None  # raised by reading, after all was said
+        self.fails_to_load: ModelError | None = None
+        self.resume = asyncio.Event()
+        self.resume.set()
+        self.submitted: list[dict[str, object]] = []
+        self.cancelled: list[int] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        if self.fails_to_load:
+            raise self.fails_to_load
+        self.state = EngineState.READY
+
+    async def submit(
+        self,
+        prompt: list[int],
+        *,
+        max_tokens: int,
+        sampling: Sampling,
+        stop: Sequence[str] = (),
+        ignore_eos: bool = False,
+        deadline: float | None = None,
+    ) -> Generation:
+        if self.refuses:
+            raise self.refuses
+        self.submitted.append(
+            {"prompt": prompt, "max_tokens": max_tokens, "sampling": sampling, "stop": stop, "ignore_eos": ignore_eos}
+        )
+        number = len(self.submitted)
+        generation = Generation(number, len(prompt), self.tokenizer.pieces, stop, self.cancelled.append, deadline)
+        task = asyncio.create_task(self._say(generation, max_tokens))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return generation
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        self.state = EngineState.STOPPED
+
+    async def _say(self, generation: Generation, max_tokens: int) -> None:
+        tokens = self.says.encode() if isinstance(self.says, str) else self.says
+        generation.on_started(Started(generation.id, 0, 0.0, 0.0))
+        for token in tokens[:max_tokens]:
+            await self.resume.wait()
+            generation.on_tokens((token,))
+            await asyncio.sleep(0)
+        await self.resume.wait()
+        if self.fails:
+            generation.fail(self.fails)
+        reason = FinishReason.LENGTH if len(tokens) > max_tokens else FinishReason.STOP
+        generation.on_finished(Finished(generation.id, reason))
