@@ -1,0 +1,240 @@
+"""The engine's step on a fake backend and a virtual clock."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import pytest
+
+from inferno_runtime.backends.base import BackendError, MemoryTraits, Span
+from inferno_runtime.backends.fake import FakeBackend, successor
+from inferno_runtime.engine.request import Finished, FinishReason, Request, Sampling
+from inferno_runtime.engine.scheduler import Scheduler
+
+GREEDY = Sampling(temperature=0)
+END = 0  # the fake model never chooses it by itself
+
+
+class Rig:
+    """A scheduler, what it was asked and what it said."""
+
+    def __init__(self, budget: float = 0.05, **backend: object) -> None:
+        self.now = 0.0
+        self.token_seconds = 0.001
+        self.calls: list[list[Span]] = []
+        self.fail_slots: set[int] = set()
+        self.backend = FakeBackend(on_evaluate=self._on_evaluate, **backend)  # type: ignore[arg-type]
+        self.scheduler = Scheduler(self.backend, end_tokens=[END], step_budget=budget, clock=lambda: self.now)
+        self.said: dict[int, list[int]] = defaultdict(list)
+        self.finished: dict[int, Finished] = {}
+        self.started: list[int] = []
+
+    def _on_evaluate(self, spans: Sequence[Span]) -> None:
+        self.calls.append(list(spans))
+        self.now += self.token_seconds * sum(len(span.tokens) for span in spans)
+        if self.fail_slots & {span.slot for span in spans}:
+            raise BackendError("broken")
+
+    def submit(self, request_id: int, prompt: list[int], max_tokens: int = 8, **options: object) -> None:
+        self.scheduler.submit(Request(request_id, prompt, max_tokens, GREEDY, **options))  # type: ignore[arg-type]
+
+    def step(self) -> None:
+        result = self.scheduler.step()
+        for request_id, token in zip(result.ids, result.tokens, strict=True):
+            assert request_id not in self.finished, "a token after the end"
+            self.said[request_id].append(token)
+        for started in result.started:
+            self.started.append(started.id)
+        for finished in result.finished:
+            assert finished.id not in self.finished, "ended twice"
+            self.finished[finished.id] = finished
+
+    def run(self) -> None:
+        for _ in range(10_000):
+            if not self.scheduler.busy:
+                return
+            self.step()
+        raise AssertionError("the scheduler does not come to an end")
+
+
+def expected(prompt: list[int], count: int, vocab_size: int = 128) -> list[int]:
+    tokens = list(prompt)
+    for _ in range(count):
+        tokens.append(successor(tokens, vocab_size))
+    return tokens[len(prompt) :]
+
+
+def test_every_sequence_says_what_it_would_say_alone() -> None:
+    rig = Rig(slots=3, context=64)
+    prompts = {i: [i + 1] * (1 + i * 4 % 17) for i in range(10)}
+    for request_id, prompt in prompts.items():
+        rig.submit(request_id, prompt, max_tokens=5 + request_id)
+    rig.run()
+    for request_id, prompt in prompts.items():
+        assert rig.said[request_id] == expected(prompt, 5 + request_id)
+        assert rig.finished[request_id].reason is FinishReason.LENGTH
+
+
+def test_the_end_token_ends_and_is_not_said() -> None:
+    rig = Rig(choose=lambda tokens, size: END if len(tokens) == 6 else 9)
+    rig.submit(1, [5, 5, 5], max_tokens=20)
+    rig.submit(2, [5, 5, 5], max_tokens=6, ignore_eos=True)
+    rig.run()
+    assert rig.said[1] == [9, 9, 9]
+    assert rig.finished[1].reason is FinishReason.STOP
+    assert rig.said[2] == [9, 9, 9, END, 9, 9]
+    assert rig.finished[2].reason is FinishReason.LENGTH
+
+
+def test_a_full_context_ends_with_length() -> None:
+    rig = Rig(context=16)
+    rig.submit(1, [3] * 10, max_tokens=1000)
+    rig.run()
+    assert len(rig.said[1]) == 6
+    assert rig.finished[1].reason is FinishReason.LENGTH
+
+
+def test_slots_are_given_lowest_first_so_that_numbers_stay_dense() -> None:
+    rig = Rig(slots=4)
+    for request_id, max_tokens in ((0, 2), (1, 9), (2, 2), (3, 9)):
+        rig.submit(request_id, [request_id + 1], max_tokens=max_tokens)
+    while len(rig.finished) < 2:
+        rig.step()
+    rig.submit(4, [50], max_tokens=3)
+    rig.step()
+    assert {span.slot for call in rig.calls[-1:] for span in call} == {0}
+    rig.run()
+
+
+def test_decode_and_prefill_are_separate_batches_and_decode_runs_by_slot() -> None:
+    rig = Rig(slots=4)
+    for request_id in range(3):
+        rig.submit(request_id, [request_id + 1] * 4)
+    rig.step()
+    rig.submit(3, [9] * 5)
+    rig.calls.clear()
+    rig.step()
+    decode, prefill = rig.calls
+    assert [span.slot for span in decode] == [0, 1, 2]
+    assert all(len(span.tokens) == 1 for span in decode)
+    assert [len(span.tokens) for span in prefill] == [5]
+
+
+def test_a_long_prompt_holds_up_a_stream_for_no_longer_than_the_budget() -> None:
+    rig = Rig(slots=2, context=5000, max_batch=4096, budget=0.05)
+    rig.submit(1, [1, 2, 3], max_tokens=200)
+    rig.step()
+    rig.submit(2, [7] * 2000, max_tokens=1)
+    gaps = []
+    while 2 not in rig.finished:
+        before = rig.now
+        rig.step()
+        gaps.append(rig.now - before)
+    assert max(gaps) <= 0.05 + 0.02  # the decode, and one least piece too much
+    assert len(gaps) >= 2000 * 0.001 / 0.07
+    rig.run()
+
+
+def test_a_short_prompt_does_not_wait_behind_a_long_one() -> None:
+    rig = Rig(slots=2, context=5000, max_batch=4096)
+    rig.submit(1, [7] * 3000, max_tokens=1)
+    rig.step()
+    rig.submit(2, [8] * 20, max_tokens=1)
+    rig.step()
+    assert rig.started == [2]
+    rig.run()
+
+
+def test_a_long_prompt_is_not_starved_by_short_ones() -> None:
+    rig = Rig(slots=2, context=5000, max_batch=4096)
+    rig.submit(1000, [7] * 1000, max_tokens=1)
+    request_id = 0
+    while 1000 not in rig.finished:
+        if rig.scheduler.queued == 0:
+            rig.submit(request_id, [8] * 40, max_tokens=1)
+            request_id += 1
+        rig.step()
+        assert rig.now < 60, "the long prompt never came"
+    rig.run()
+
+
+@pytest.mark.parametrize("when", ["queued", "prefilling", "running"])
+def test_cancel_takes_effect_before_the_next_step(when: str) -> None:
+    rig = Rig(slots=1, context=5000, max_batch=4096)
+    if when == "queued":
+        rig.submit(9, [1], max_tokens=3)
+    rig.submit(1, [4] * (3000 if when == "prefilling" else 4), max_tokens=1000)
+    rig.step()
+    evaluated = len(rig.calls)
+    rig.scheduler.cancel(1)
+    rig.scheduler.cancel(12345)  # unknown: ignored
+    assert rig.scheduler.busy  # there is an end to tell
+    rig.step()
+    assert rig.finished[1].reason is FinishReason.CANCELLED
+    if when != "queued":
+        assert len(rig.calls) == evaluated
+        assert rig.scheduler.cells_used == 0
+    rig.submit(2, [5, 6], max_tokens=4)
+    rig.run()
+    assert rig.said[2] == expected([5, 6], 4)
+
+
+@pytest.mark.parametrize("cut", [True, False], ids=["cut", "no-cut"])
+def test_one_that_fails_does_not_fail_its_neighbours(cut: bool) -> None:
+    rig = Rig(slots=3, memory=MemoryTraits(copy=False, cut=cut, save=False, shift=False))
+    for request_id in range(3):
+        rig.submit(request_id, [request_id + 1] * 4, max_tokens=6)
+    rig.step()
+    rig.step()
+    rig.fail_slots = {1}
+    rig.step()
+    rig.fail_slots = set()
+    rig.run()
+    assert rig.finished[1].reason is FinishReason.ERROR
+    assert "broken" in (rig.finished[1].error or "")
+    for request_id in (0, 2):
+        assert rig.said[request_id] == expected([request_id + 1] * 4, 6)
+        assert rig.finished[request_id].reason is FinishReason.LENGTH
+    assert rig.scheduler.active == rig.scheduler.cells_used == 0
+
+
+def test_a_prompt_that_fails_ends_with_an_error_and_frees_its_slot() -> None:
+    rig = Rig(slots=1)
+    rig.fail_slots = {0}
+    rig.submit(1, [1, 2])
+    rig.step()
+    assert rig.finished[1].reason is FinishReason.ERROR
+    rig.fail_slots = set()
+    rig.submit(2, [3, 4], max_tokens=2)
+    rig.run()
+    assert rig.said[2] == expected([3, 4], 2)
+
+
+def test_random_arrivals_and_cancellations_lose_nothing() -> None:
+    import random
+
+    rng = random.Random(3)
+    rig = Rig(slots=4, context=200, max_batch=64, budget=0.02)
+    prompts: dict[int, tuple[list[int], int]] = {}
+    cancelled: set[int] = set()
+    for request_id in range(300):
+        prompt = [rng.randrange(1, 128) for _ in range(rng.randrange(1, 120))]
+        count = rng.randrange(1, 30)
+        prompts[request_id] = (prompt, count)
+        rig.submit(request_id, prompt, max_tokens=count)
+        if rng.random() < 0.2:
+            victim = rng.randrange(request_id + 1)
+            if victim not in rig.finished:
+                cancelled.add(victim)
+            rig.scheduler.cancel(victim)
+        for _ in range(rng.randrange(4)):
+            if rig.scheduler.busy:
+                rig.step()
+    rig.run()
+    assert set(rig.finished) == set(prompts)
+    for request_id, (prompt, count) in prompts.items():
+        if rig.finished[request_id].reason is FinishReason.CANCELLED:
+            assert request_id in cancelled
+            assert rig.said[request_id] == expected(prompt, count)[: len(rig.said[request_id])]
+        else:
+            assert rig.said[request_id] == expected(prompt, count)
+    assert rig.scheduler.active == rig.scheduler.queued == rig.scheduler.cells_used == 0

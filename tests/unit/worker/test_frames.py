@@ -1,0 +1,57 @@
+"""The stream between the two processes."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inferno_runtime.backends.base import ModelInfo
+from inferno_runtime.engine.request import Finished, FinishReason, Request, Sampling, Started
+from inferno_runtime.worker.frames import (
+    MAX_FRAME,
+    Cancel,
+    Failed,
+    FromEngine,
+    Load,
+    Log,
+    Reader,
+    Ready,
+    Step,
+    Submit,
+    ToEngine,
+    encode,
+    from_engine,
+    to_engine,
+)
+
+COMMANDS: list[ToEngine] = [
+    Load("/m.gguf", {"slots": 4}, [0, 2]),
+    Submit(Request(1, [1, 2, 3], 5, Sampling(temperature=0.5, seed=2**64 - 1))),
+    Cancel(1),
+]
+REPORTS: list[FromEngine] = [
+    Ready(ModelInfo("gguf", "llama", "Q8_0", 1, 2, 3, 4), 1024, 8, "libllama"),
+    Failed("no such file"),
+    Log(30, "careful"),
+    Step([1, 2], [7, 8], [Started(1, 0, 0.1, 0.2)], [Finished(2, FinishReason.ERROR, "why")], 2, 1, 40),
+]
+
+
+@given(cuts=st.lists(st.integers(0, 400), max_size=10))
+def test_frames_survive_any_cut_of_the_stream(cuts: list[int]) -> None:
+    for frames, decoder in ((COMMANDS, to_engine), (REPORTS, from_engine)):
+        data = b"".join(encode(frame) for frame in frames)
+        edges = sorted({0, len(data), *(cut % len(data) for cut in cuts)})
+        reader: Reader[object] = Reader(decoder)  # type: ignore[arg-type]
+        received = [frame for a, b in zip(edges, edges[1:], strict=False) for frame in reader.feed(data[a:b])]
+        assert received == frames
+
+
+def test_a_garbled_length_is_an_error_and_not_a_wait() -> None:
+    with pytest.raises(ValueError, match="bytes"):
+        list(Reader(to_engine).feed((MAX_FRAME + 1).to_bytes(4, "little")))
+
+
+def test_a_frame_of_the_other_direction_is_an_error() -> None:
+    with pytest.raises(msgspec.ValidationError):
+        list(Reader(to_engine).feed(encode(REPORTS[3])))
