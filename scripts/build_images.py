@@ -7,6 +7,7 @@ What follows ``--`` goes to the builder as it is (``-- --network host``, say). N
 """
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -34,15 +35,23 @@ def runs(*command: str) -> bool:
 def lacks(builder: str) -> str | None:
     """What the builder lacks to be used, None if nothing.
 
-    A docker client is often there without a daemon, and its old builder does not know the Dockerfiles' cache mounts.
+    A docker client is often there without a daemon. Its classic builder does not know the Dockerfiles' cache mounts;
+    BuildKit does, which was a part of the client before version 23 and has been a plugin since.
     """
     if shutil.which(builder) is None:
         return "is not installed"
     if not runs(builder, "info"):
         return "has no running daemon" if builder == "docker" else f"fails: try `{builder} info`"
-    if builder == "docker" and not runs("docker", "buildx", "version"):
+    if builder == "docker" and docker_client() >= 23 and not runs("docker", "buildx", "version"):
         return "has no buildx plugin"
     return None
+
+
+def docker_client() -> int:
+    """The major version of the docker client."""
+    command = ["docker", "version", "--format", "{{.Client.Version}}"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    return int(printed.partition(".")[0])
 
 
 def find_builder(candidates: Sequence[str] = BUILDERS) -> str:
@@ -78,7 +87,8 @@ def build_command(builder: str, image: str, name: str, base: str | None, options
         build_args["BASE"] = base
     return [
         builder,
-        *(("buildx", "build", "--load") if builder == "docker" else ("build", "--layers")),
+        "build",
+        *(() if builder == "docker" else ("--layers",)),
         *(f"--build-arg={key}={value}" for key, value in build_args.items()),
         f"--file=Dockerfile.{image}",
         f"--tag={name}",
@@ -120,7 +130,8 @@ def main(arguments: Sequence[str]) -> int:
         name = f"{parsed.registry}/inferno-{image}:{parsed.tag or version(image)}"
         print(f"building {name} with {builder}", flush=True)
         start = time.monotonic()
-        built = subprocess.run(build_command(builder, image, name, parsed.base, options), cwd=ROOT, check=False)
+        command = build_command(builder, image, name, parsed.base, options)
+        built = subprocess.run(command, cwd=ROOT, env=os.environ | {"DOCKER_BUILDKIT": "1"}, check=False)
         if built.returncode != 0:
             return built.returncode
         print(f"built {name} in {time.monotonic() - start:.0f} s", flush=True)

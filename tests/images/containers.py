@@ -8,12 +8,21 @@ import json
 import shutil
 import subprocess
 import uuid
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-Command = Sequence[str]
+
+@dataclass(frozen=True)
+class Job:
+    """What to run: an image with its own entry point, or with `command` in its place, on the host's network."""
+
+    image: str
+    arguments: Sequence[str] = ()
+    command: Sequence[str] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, Path] = field(default_factory=dict)  # path in the container: file on this machine
 
 
 def output(*command: str) -> str:
@@ -36,14 +45,16 @@ class Daemon:
         return config
 
     @contextlib.contextmanager
-    def process(self, image: str, command: Command | None, arguments: Command) -> Iterator[subprocess.Popen[str]]:
-        """A container with `command` in place of the image's entry point if given, on the host's network."""
+    def process(self, job: Job) -> Iterator[subprocess.Popen[str]]:
+        """A container, which ends with the block."""
         name = f"inferno-test-{uuid.uuid4().hex[:12]}"
-        entrypoint = ["--entrypoint", command[0]] if command else []
         line = [
             self.program, "run", "--rm", "--name", name, "--network", "host",
             "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges",
-            *entrypoint, image, *(command or [""])[1:], *arguments,
+            *(f"--env={key}={value}" for key, value in job.environment.items()),
+            *(f"--volume={path}:{target}:ro" for target, path in job.files.items()),
+            *(f"--entrypoint={program}" for program in job.command[:1]),
+            job.image, *job.command[1:], *job.arguments,
         ]  # fmt: skip
         try:
             with _ended(subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)) as process:
@@ -64,19 +75,17 @@ class Runc:
         return config
 
     @contextlib.contextmanager
-    def process(self, image: str, command: Command | None, arguments: Command) -> Iterator[subprocess.Popen[str]]:
-        """A container with `command` in place of the image's entry point if given, on the host's network."""
+    def process(self, job: Job) -> Iterator[subprocess.Popen[str]]:
+        """A container, which ends with the block."""
         name = f"inferno-test-{uuid.uuid4().hex[:12]}"
         bundle = self.bundles / name
         bundle.mkdir(parents=True)
-        container = output("buildah", "from", "--pull-never", image)
+        container = output("buildah", "from", "--pull-never", job.image)
         try:
             output("runc", "spec", "--bundle", str(bundle))
             specification = bundle / "config.json"
             spec = json.loads(specification.read_text())
-            config = self.config(image)
-            _restrict(spec, config, output("buildah", "mount", container))
-            spec["process"]["args"] = [*(command or config["Entrypoint"]), *arguments]
+            _restrict(spec, job, self.config(job.image), output("buildah", "mount", container))
             specification.write_text(json.dumps(spec))
             line = ["runc", "run", "--bundle", str(bundle), name]
             with _ended(subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)) as process:
@@ -89,21 +98,22 @@ class Runc:
 Engine = Daemon | Runc
 
 
-def _restrict(spec: dict[str, Any], config: dict[str, Any], root: str) -> None:
-    """Turn runc's default specification into one for this image and the restricted profile."""
+def _restrict(spec: dict[str, Any], job: Job, config: dict[str, Any], root: str) -> None:
+    """Turn runc's default specification into one for this job and the restricted profile."""
     user, _, group = config["User"].partition(":")
     spec["root"] = {"path": root, "readonly": True}
     spec["process"] |= {
         "terminal": False,
         "user": {"uid": int(user), "gid": int(group)},
-        "env": config["Env"],
+        "args": [*(job.command or config["Entrypoint"]), *job.arguments],
+        "env": [*config["Env"], *(f"{key}={value}" for key, value in job.environment.items())],
         "cwd": config.get("WorkingDir") or "/",
         "noNewPrivileges": True,
         "capabilities": {},
     }
-    spec["linux"]["namespaces"] = [
-        namespace for namespace in spec["linux"]["namespaces"] if namespace["type"] != "network"
-    ]
+    for target, path in job.files.items():
+        spec["mounts"].append({"destination": target, "source": str(path), "options": ["bind", "ro"]})
+    spec["linux"]["namespaces"] = [each for each in spec["linux"]["namespaces"] if each["type"] != "network"]
 
 
 @contextlib.contextmanager
@@ -129,9 +139,9 @@ def engine(builder: str, bundles: Path) -> Engine:
     return Runc(bundles)
 
 
-def run(engine: Engine, image: str, command: Command | None, *arguments: str, timeout: float = 120) -> str:
+def run(engine: Engine, job: Job, timeout: float = 120) -> str:
     """What a container prints that has to end with code 0."""
-    with engine.process(image, command, arguments) as process:
+    with engine.process(job) as process:
         printed, _ = process.communicate(timeout=timeout)
         assert process.returncode == 0, printed
     return printed.strip()

@@ -3,6 +3,7 @@
 They are those that `make images` left; INFERNO_TEST_IMAGES=1 says that they are there.
 """
 
+import base64
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +20,11 @@ from typing import Any
 import pytest
 
 from scripts import build_images
+from tests.chart.release import MODEL, NAME, NAMESPACE, installed
+from tests.cluster.cluster import Cluster
+from tests.cluster.waiting import until
 from tests.images import containers
-from tests.images.containers import Engine
+from tests.images.containers import Engine, Job
 
 pytestmark = [
     pytest.mark.images,
@@ -81,6 +86,11 @@ def image(request: pytest.FixtureRequest) -> str:
     return image_of(request.param)
 
 
+def python(engine: Engine, image: str, source: str) -> str:
+    """What a Python program prints in the image."""
+    return containers.run(engine, Job(image, [source], ["python3", "-c"]))
+
+
 def test_says_who_it_is(engine: Engine, image: str) -> None:
     config = engine.config(image)
     assert config["User"] == "65532:65532"
@@ -92,25 +102,68 @@ def test_says_who_it_is(engine: Engine, image: str) -> None:
 
 
 def test_has_no_build_tools(engine: Engine, image: str) -> None:
-    assert containers.run(engine, image, ["python3", "-c"], LIST_BUILD_TOOLS) == "[]"
+    assert python(engine, image, LIST_BUILD_TOOLS) == "[]"
 
 
 def test_runs_unprivileged_and_writes_nowhere(engine: Engine, image: str) -> None:
-    assert containers.run(engine, image, ["python3", "-c"], TRY_TO_WRITE) == ""
+    assert python(engine, image, TRY_TO_WRITE) == ""
 
 
 def test_the_operator_starts(engine: Engine, operator: str) -> None:
-    assert "usage: inferno-operator" in containers.run(engine, operator, None, "--help")
+    assert "usage: inferno-operator" in containers.run(engine, Job(operator, ["--help"]))
 
 
 def test_the_operator_has_no_libllama(engine: Engine, operator: str) -> None:
-    libraries = containers.run(engine, operator, ["python", "-c"], LIST_SHARED_LIBRARIES)
+    libraries = python(engine, operator, LIST_SHARED_LIBRARIES)
     assert "llama" not in libraries
     assert "ggml" not in libraries
 
 
+@pytest.mark.kube
+def test_the_operator_works_with_the_rights_that_the_chart_gives_it(
+    engine: Engine, operator: str, tmp_path: Path
+) -> None:
+    """As in a pod of its own. It also shows that what the image leaves out of the Kubernetes client is not missed."""
+    with installed() as cluster:
+        cluster.apply(MODEL)
+        with engine.process(in_cluster(cluster, operator, tmp_path)) as process:
+            tiny = ("deployment", "tiny", f"--namespace={NAMESPACE}")
+            try:
+                deployment = until("the Deployment", lambda: cluster.get(*tiny), 60)
+            except TimeoutError as error:
+                process.terminate()
+                pytest.fail(f"{error}: {process.communicate(timeout=30)[0]}")
+            (container,) = deployment["spec"]["template"]["spec"]["containers"]
+            assert container["image"] == "example.com/runtime:1"
+            process.terminate()
+            printed, _ = process.communicate(timeout=60)
+            assert process.returncode == 0, printed
+            assert "orbidden" not in printed
+
+
+def in_cluster(cluster: Cluster, operator: str, folder: Path) -> Job:
+    """The operator with what a pod finds in itself: the API server's address, its CA and a token."""
+    server = json.loads(cluster.kubectl("config", "view", "--raw", "--minify", "--output=json"))["clusters"][0][
+        "cluster"
+    ]
+    address = urllib.parse.urlsplit(server["server"])
+    contents = {
+        "ca.crt": base64.b64decode(server["certificate-authority-data"]),
+        "namespace": NAMESPACE.encode(),
+        "token": cluster.kubectl("create", "token", NAME, f"--namespace={NAMESPACE}").strip().encode(),
+    }
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    return Job(
+        operator,
+        ["run", "--health-port=0", "--runtime-image=example.com/runtime:1"],
+        environment={"KUBERNETES_SERVICE_HOST": str(address.hostname), "KUBERNETES_SERVICE_PORT": str(address.port)},
+        files={f"/var/run/secrets/kubernetes.io/serviceaccount/{name}": folder / name for name in contents},
+    )
+
+
 def test_the_runtime_has_kernels_for_every_cpu(engine: Engine, runtime: str) -> None:
-    libraries = containers.run(engine, runtime, ["python", "-c"], LIST_SHARED_LIBRARIES).split()
+    libraries = python(engine, runtime, LIST_SHARED_LIBRARIES).split()
     prefix = "libggml-cpu-"
     assert {
         name.removeprefix(prefix).removesuffix(".so") for name in libraries if name.startswith(prefix)
@@ -119,7 +172,7 @@ def test_the_runtime_has_kernels_for_every_cpu(engine: Engine, runtime: str) -> 
 
 def test_the_runtime_picks_the_kernels_for_this_cpu(engine: Engine, runtime: str) -> None:
     flags = Path("/proc/cpuinfo").read_text().split()
-    printed = containers.run(engine, runtime, ["python", "-c"], SHOW_VARIANT)
+    printed = python(engine, runtime, SHOW_VARIANT)
     variant = printed.rpartition("variant: ")[2]
     if "amx_int8" in flags:
         assert variant == "sapphirerapids"
@@ -150,7 +203,7 @@ def address(engine: Engine, runtime: str) -> Iterator[str]:
     """A runtime that serves the model it carries, with nothing but its image; ends with code 0 when asked to."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    with engine.process(runtime, None, ["serve", "--host", "127.0.0.1", "--port", str(port)]) as process:
+    with engine.process(Job(runtime, ["serve", "--host", "127.0.0.1", "--port", str(port)])) as process:
         yield wait_until_ready(process, f"http://127.0.0.1:{port}")
         process.terminate()
         printed, _ = process.communicate(timeout=30)

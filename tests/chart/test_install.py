@@ -1,0 +1,75 @@
+"""The chart on a real API server: what Helm renders is accepted, admitted, and gives the operator its rights."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.chart.release import CHART, MODEL, NAME, NAMESPACE, helm, installed
+from tests.cluster.cluster import Cluster, KubectlError
+from tests.cluster.waiting import until
+
+pytestmark = pytest.mark.kube
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A cluster with the chart in it."""
+    with installed() as cluster:
+        yield cluster
+
+
+def can(cluster: Cluster, verb: str, resource: str, *more: str) -> bool:
+    """Whether the operator's ServiceAccount may do it."""
+    account = f"--as=system:serviceaccount:{NAMESPACE}:{NAME}"
+    try:
+        return cluster.kubectl("auth", "can-i", verb, resource, account, *more).strip() == "yes"
+    except KubectlError as error:
+        if error.stderr:
+            raise
+        return False  # "no" is an exit status too
+
+
+def test_brings_the_kind(cluster: Cluster) -> None:
+    cluster.apply(MODEL)
+    assert cluster.get("im", "tiny", f"--namespace={NAMESPACE}")["spec"]["replicas"] == 1
+    cluster.kubectl("delete", "im", "tiny", f"--namespace={NAMESPACE}")
+
+
+def test_its_pods_are_admitted_under_the_restricted_profile(cluster: Cluster) -> None:
+    if not cluster.has_controller_manager:
+        pytest.skip("no controller manager: nobody makes pods")
+    pods = ("pods", f"--namespace={NAMESPACE}", "--selector=app.kubernetes.io/name=inferno-operator")
+    until("the operator's pod to be admitted", lambda: bool(cluster.get(*pods)["items"]), 30)
+
+
+@pytest.mark.parametrize(
+    ("verb", "resource", "allowed"),
+    [
+        ("watch", "infernomodels.inferno.ai", True),
+        ("patch", "infernomodels.inferno.ai", False),
+        ("patch", "deployments.apps", True),
+        ("delete", "deployments.apps", False),
+        ("get", "secrets", False),
+        ("create", "pods", False),
+    ],
+)
+def test_the_operator_may_do_what_it_does_and_no_more(
+    cluster: Cluster, verb: str, resource: str, allowed: bool
+) -> None:
+    assert can(cluster, verb, resource, "--all-namespaces") is allowed
+
+
+def test_the_operator_may_hold_its_own_lease_only(cluster: Cluster) -> None:
+    assert can(cluster, "update", "leases/inferno-operator", f"--namespace={NAMESPACE}")
+    assert not can(cluster, "update", "leases/another", f"--namespace={NAMESPACE}")
+    assert not can(cluster, "update", "leases/inferno-operator", "--namespace=kube-system")
+
+
+def test_can_be_upgraded(cluster: Cluster) -> None:
+    helm(cluster, "upgrade", NAME, str(CHART), "--set", "replicaCount=2,log.format=text")
+    budget: dict[str, Any] = json.loads(
+        cluster.kubectl("get", "poddisruptionbudget", "inferno", f"--namespace={NAMESPACE}", "--output=json")
+    )
+    assert budget["spec"]["maxUnavailable"] == 1
