@@ -14,7 +14,8 @@ from inferno_runtime.engine.request import Sampling
 
 Floats = NDArray[np.float32]
 
-_BLOCK = 64  # logits per block in the search for the largest ones
+_FOLDS = 64  # how often a row of logits is folded in the search for the largest ones
+_FOLD_STARTS = np.arange(_FOLDS)
 _MASK = (1 << 64) - 1
 
 
@@ -106,22 +107,24 @@ def _nucleus(
 def largest(row: Floats, count: int) -> NDArray[np.intp]:
     """The indices of the `count` largest values, largest first, equals by index.
 
-    The count-th largest of the blocks' maxima is a lower bound for the count-th largest value, so only the blocks that
-    reach it are looked at: exact, and some ten times faster than partitioning a vocabulary.
+    The row is folded into columns, whose maxima are found at the speed of memory. The count-th largest of them is a lower
+    bound for the count-th largest value, so only the columns that reach it are looked at: exact, and several times
+    faster than partitioning a vocabulary.
     """
     size = len(row)
-    blocks = size // _BLOCK
+    width = size // _FOLDS
     ids: NDArray[np.intp]
-    if count * 4 >= blocks:
+    if count * 4 >= width:
         ids = np.arange(size)
     else:
-        body = row[: blocks * _BLOCK].reshape(blocks, _BLOCK)
-        maxima = body.max(axis=1)
-        reaching = np.flatnonzero(maxima >= np.partition(maxima, blocks - count)[blocks - count])
-        ids = (reaching[:, None] * _BLOCK + np.arange(_BLOCK)).ravel()
-        ids = np.concatenate((ids, np.arange(blocks * _BLOCK, size)))
+        folded = row[: width * _FOLDS].reshape(_FOLDS, width)
+        maxima = folded.max(axis=0)
+        reaching = (maxima >= np.partition(maxima, width - count)[width - count]).nonzero()[0]
+        ids = (reaching + _FOLD_STARTS[:, None] * width).ravel()
+        if width * _FOLDS < size:
+            ids = np.concatenate((ids, np.arange(width * _FOLDS, size)))
+    values = row[ids]
     if len(ids) > count:
-        values = row[ids]
-        bound = np.partition(values, len(ids) - count)[len(ids) - count]
-        ids = ids[values >= bound]  # more than count only where values are equal
-    return ids[np.argsort(-row[ids], kind="stable")][:count]
+        kept = values >= np.partition(values, len(ids) - count)[len(ids) - count]
+        ids, values = ids[kept], values[kept]  # more than count only where values are equal
+    return ids[np.lexsort((ids, -values))[:count]]
