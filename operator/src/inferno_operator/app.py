@@ -15,7 +15,7 @@ import kopf
 
 from inferno_operator import __version__, cluster, handlers, metrics
 from inferno_operator.api import names
-from inferno_operator.cluster import Cluster, KindNotServed
+from inferno_operator.cluster import Cluster, KindNotServed, NoCluster
 from inferno_operator.controller import Controller
 from inferno_operator.errors import ReconcileError
 from inferno_operator.health import HealthServer
@@ -63,6 +63,9 @@ class Operator:
         try:
             async with cluster.connect(fence) as connected:
                 return await self._until_stopped(self._serve(connected, fence))
+        except NoCluster as error:
+            _log.error("there is no cluster to work for: %s", error)
+            return 1
         finally:
             await health.stop()
 
@@ -107,7 +110,8 @@ class Operator:
         try:
             ended, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
             for part in ended:
-                _log.error("%s has ended, so the process does", part.get_name(), exc_info=part.exception())
+                error = None if part.cancelled() else part.exception()
+                _log.error("the %s has ended, and the process with it", part.get_name(), exc_info=error)
         finally:
             for part in parts:
                 part.cancel()

@@ -159,6 +159,10 @@ class Cluster:
         return answer
 
 
+class NoCluster(Exception):
+    """It is not known where the cluster is, or who to be there."""
+
+
 class KindNotServed(TransientError):
     """The API server has no such kind, perhaps not yet: its CustomResourceDefinition is not installed."""
 
@@ -203,7 +207,10 @@ async def connect(may_write: Callable[[], None]) -> AsyncIterator[Cluster]:
     try:
         config.load_incluster_config(client_configuration=configuration)
     except config.ConfigException:
-        await config.load_kube_config(client_configuration=configuration)
+        try:
+            await config.load_kube_config(client_configuration=configuration)
+        except config.ConfigException as error:
+            raise NoCluster(f"neither a pod's credentials nor a kubeconfig: {error}; set KUBECONFIG") from error
     configuration.retries = None
     async with client.ApiClient(configuration) as api:
         yield Cluster(api, may_write)

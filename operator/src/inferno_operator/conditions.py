@@ -150,7 +150,7 @@ def _verdicts(outcome: Outcome, replicas: Replicas) -> list[Verdict]:
     return [
         resolved,
         _model_verified(outcome, replicas),
-        _available(replicas),
+        _available(outcome, replicas),
         progressing,
         _ready(outcome, replicas, resolved, progressing),
     ]
@@ -189,10 +189,10 @@ def _model_verified(outcome: Outcome, replicas: Replicas) -> Verdict:
     return Verdict(MODEL_VERIFIED, "Unknown", "NotLoaded", "no pod of this generation has loaded the model yet")
 
 
-def _available(replicas: Replicas) -> Verdict:
+def _available(outcome: Outcome, replicas: Replicas) -> Verdict:
     if replicas.available:
-        return Verdict(AVAILABLE, "True", "Serving", f"{replicas.available} of {replicas.wanted} pods serve requests")
-    if replicas.wanted == 0:
+        return Verdict(AVAILABLE, "True", "Serving", f"pods that serve requests: {replicas.available}")
+    if outcome.spec and replicas.wanted == 0:
         return Verdict(AVAILABLE, "False", SCALED_TO_ZERO, "spec.replicas is 0")
     return Verdict(AVAILABLE, "False", "NoPodServes", "no pod serves requests")
 
@@ -216,7 +216,7 @@ def _progressing(outcome: Outcome, replicas: Replicas) -> Verdict:
             failure.get("reason", "ReplicaFailure"),
             failure.get("message", "pods cannot be created"),
         )
-    if (progress := reported.get("Progressing")) and progress["status"] == "False":
+    if (progress := reported.get("Progressing")) and progress["status"] != "True":  # too late, or paused by hand
         return Verdict(
             PROGRESSING, "False", progress.get("reason", "Stalled"), progress.get("message", "the rollout has stalled")
         )

@@ -6,14 +6,14 @@ finalizers of the resources, retries at fixed intervals, and acts on what has ch
 
 import asyncio
 import logging
-import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from inferno_operator import metrics
 from inferno_operator.api import names
 from inferno_operator.cluster import Cluster
-from inferno_operator.errors import NotLeading, TransientError
+from inferno_operator.errors import NotLeading, TerminalError, TransientError
 from inferno_operator.logs import reconciled
 from inferno_operator.reconciler import Key, Reconciler
 from inferno_operator.workqueue import WorkQueue
@@ -31,31 +31,27 @@ _LIST_RETRY_SECONDS: Final = 5.0
 class WatchProgress:
     """Whether the watch of InfernoModels keeps up.
 
-    A watch can die in silence; what a list shows and the watch never said gives it away.
+    A watch can die in silence. What one list shows, and the watch has not reported by the next, gives it away.
     """
 
-    _seen: dict[Key, int]
-    _behind_since: float | None = None
+    _seen: dict[Key, int] = field(default_factory=dict)
+    _unseen: dict[Key, int] = field(default_factory=dict)
+    stalled: bool = False
 
     def saw(self, key: Key, generation: int) -> None:
         """The watch has reported this generation of a model."""
         self._seen[key] = max(generation, self._seen.get(key, 0))
 
     def forget(self, key: Key) -> None:
-        """The model is gone."""
+        """The watch has reported the end of a model."""
         self._seen.pop(key, None)
 
-    def compare(self, listed: dict[Key, int], now: float) -> None:
-        """Holds a list against what the watch has reported."""
-        behind = any(generation > self._seen.get(key, 0) for key, generation in listed.items())
-        if not behind:
-            self._behind_since = None
-        elif self._behind_since is None:
-            self._behind_since = now
-
-    def stalled(self, now: float) -> bool:
-        """Whether the watch has been behind at two lists in a row."""
-        return self._behind_since is not None and now - self._behind_since > RESYNC_SECONDS * 1.5
+    def compare(self, listed: Mapping[Key, int]) -> None:
+        """Holds a list, the generations of all models, against what the watch has reported."""
+        unseen = {key: generation for key, generation in listed.items() if generation > self._seen.get(key, 0)}
+        overdue = {key: generation for key, generation in self._unseen.items() if key in listed}
+        self.stalled = any(generation > self._seen.get(key, 0) for key, generation in overdue.items())
+        self._unseen = unseen
 
 
 class Controller:
@@ -66,7 +62,7 @@ class Controller:
         self._reconciler = reconciler
         self._namespaces: tuple[str | None, ...] = namespaces or (None,)
         self._queue: WorkQueue[Key] = WorkQueue()
-        self._watch = WatchProgress({})
+        self._watch = WatchProgress()
         self.synced = False
         """Whether the models have been listed once."""
         metrics.QUEUE_DEPTH.set_function(lambda: len(self._queue))
@@ -89,7 +85,7 @@ class Controller:
 
     def trouble(self) -> str | None:
         """Why this process had better be restarted, or None."""
-        if self._watch.stalled(time.monotonic()):
+        if self._watch.stalled:
             return f"the watch of {names.PLURAL} has stopped reporting changes"
         return None
 
@@ -116,8 +112,7 @@ class Controller:
         except TransientError as error:
             _log.warning("the models could not be listed: %s", error)
             return _LIST_RETRY_SECONDS
-        if self.synced:
-            self._watch.compare(listed, time.monotonic())
+        self._watch.compare(listed)
         for key in listed:
             self._queue.add(key)
         self.synced = True
@@ -140,6 +135,8 @@ class Controller:
             except (TransientError, TimeoutError) as error:
                 reason = error.reason if isinstance(error, TransientError) else "Timeout"
                 self._again(key, "retry", reason, str(error))
+            except TerminalError as error:
+                self._again(key, "failed", error.reason, str(error))
             except NotLeading:
                 raise
             except Exception as error:

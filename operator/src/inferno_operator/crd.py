@@ -37,17 +37,21 @@ _KEPT = (
 )
 
 
-def schema_of(model: type[BaseModel]) -> Schema:
-    """The structural schema of a pydantic model."""
-    generated = model.model_json_schema(by_alias=True, mode="validation")
-    return _structural(generated, generated.get("$defs", {}))
+def schema_of(model: type[BaseModel], description: str, *, settings: bool) -> Schema:
+    """The structural schema of a pydantic model.
+
+    ``settings``: people write its fields, and want to know what happens when they leave one out.
+    """
+    generated = model.model_json_schema(by_alias=True, mode="validation") | {"description": description}
+    return _structural(generated, generated.get("$defs", {}), settings)
 
 
-def _structural(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> Schema:
+def _structural(node: Mapping[str, Any], definitions: Mapping[str, Any], settings: bool) -> Schema:
     """One node of pydantic's schema, and everything below it, as a structural schema."""
+    optional = settings and {"type": "null"} in node.get("anyOf", ())
     node = _resolved(node, definitions)
     schema: Schema = {}
-    if description := _description(node):
+    if description := _description(node, optional):
         schema["description"] = description
     schema |= {key: node[key] for key in _KEPT if key in node}
     if "const" in node:
@@ -59,12 +63,14 @@ def _structural(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> Sche
     if node.get("default") not in (None, [], ()):
         schema["default"] = _default(node)
     if "items" in node:
-        schema["items"] = _structural(node["items"], definitions)
+        schema["items"] = _structural(node["items"], definitions, settings)
         schema.setdefault("type", "array")
     if "properties" in node:
-        schema["properties"] = {name: _structural(child, definitions) for name, child in node["properties"].items()}
+        schema["properties"] = {
+            name: _structural(child, definitions, settings) for name, child in node["properties"].items()
+        }
     elif isinstance(node.get("additionalProperties"), Mapping):
-        schema["additionalProperties"] = _structural(node["additionalProperties"], definitions)
+        schema["additionalProperties"] = _structural(node["additionalProperties"], definitions, settings)
     schema |= {key: value for key, value in node.items() if key.startswith("x-kubernetes-")}
     return schema
 
@@ -90,14 +96,15 @@ def _default(node: Mapping[str, Any]) -> Any:
     return {} if "properties" in node else node["default"]
 
 
-def _description(node: Mapping[str, Any]) -> str:
+def _description(node: Mapping[str, Any], optional: bool) -> str:
     """The field's description, ended with its default: ``kubectl explain`` shows only this text."""
     text = " ".join(str(node.get("description", "")).split()).replace("`", "")
     default = node.get("default")
-    if not text or default is None or "properties" in node or "Default:" in text:
+    if not text or "Default:" in text or "properties" in node:
         return text
-    shown = "none" if default in ([], ()) else default
-    return f"{text} Default: {shown}."
+    if default is None:
+        return f"{text} Default: none." if optional else text
+    return f"{text} Default: {default if default not in ([], ()) else 'none'}."
 
 
 def printer_columns() -> list[dict[str, Any]]:
@@ -142,8 +149,8 @@ def custom_resource_definition() -> dict[str, Any]:
             "apiVersion": {"type": "string", "description": f"The version of this schema, {names.API_VERSION}."},
             "kind": {"type": "string", "description": f"The kind of this object, {names.KIND}."},
             "metadata": {"type": "object"},
-            "spec": schema_of(InfernoModelSpec) | {"description": "What is served, and how."},
-            "status": schema_of(InfernoModelStatus) | {"description": "What has come of it."},
+            "spec": schema_of(InfernoModelSpec, "What is served, and how.", settings=True),
+            "status": schema_of(InfernoModelStatus, "What has come of it.", settings=False),
         },
         "x-kubernetes-validations": [NAME_RULE, ALIAS_RULE],
     }

@@ -1,6 +1,6 @@
 """What has to be done so that the cluster holds what a model needs, and why."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -31,7 +31,7 @@ class Apply:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Do nothing yet: an object of this name is still being deleted, and its end will be reported."""
+    """Do nothing yet: an object of this name is about to go, and its end will be reported."""
 
     manifest: Manifest
 
@@ -55,27 +55,47 @@ def plan(owner: Identity, children: Iterable[tuple[Manifest, Manifest | None]]) 
     return [action for action in actions if action is not None]
 
 
-def conflicts(actions: Sequence[Action]) -> list[Conflict]:
-    """Those of ``actions`` that cannot be carried out."""
-    return [action for action in actions if isinstance(action, Conflict)]
-
-
 def _action(owner: Identity, desired: Manifest, observed: Manifest | None) -> Action | None:
     if observed is None:
         return Apply(desired, Cause.MISSING, "there is none")
+    if observed["metadata"].get("deletionTimestamp") or _of_a_predecessor(owner, observed):
+        return Wait(desired)
     if foreign := _foreign(owner, observed):
         return Conflict(desired, foreign)
-    if observed["metadata"].get("deletionTimestamp"):
-        return Wait(desired)
-    applied = observed["metadata"].get("annotations", {}).get(names.DESIRED_DIGEST)
-    if applied != desired["metadata"]["annotations"][names.DESIRED_DIGEST]:
+    if _digest(observed) != _digest(desired):
         # A field that is no longer wanted shows only here: the object still has it, and applying without it takes it
         # away.
-        difference = first_difference(desired, observed)
+        difference = first_difference(_undigested(desired), observed)
         return Apply(desired, Cause.CHANGED, difference or "something is no longer wanted")
     if difference := first_difference(desired, observed):
         return Apply(desired, Cause.DRIFTED, difference)
     return None
+
+
+def _digest(manifest: Manifest) -> str | None:
+    annotations: Mapping[str, str] = manifest["metadata"].get("annotations", {})
+    return annotations.get(names.DESIRED_DIGEST)
+
+
+def _undigested(desired: Manifest) -> dict[str, Any]:
+    annotations = {
+        key: value for key, value in desired["metadata"]["annotations"].items() if key != names.DESIRED_DIGEST
+    }
+    return {**desired, "metadata": {**desired["metadata"], "annotations": annotations}}
+
+
+def _of_a_predecessor(owner: Identity, observed: Manifest) -> bool:
+    """Whether ``observed`` belongs to a deleted model of the same name; Kubernetes deletes it in a moment."""
+    controller = _controller(observed)
+    return (
+        controller is not None
+        and (controller["kind"], controller["name"]) == (names.KIND, owner.name)
+        and (controller["uid"] != owner.uid)
+    )
+
+
+def _controller(observed: Manifest) -> Mapping[str, Any] | None:
+    return next((each for each in observed["metadata"].get("ownerReferences", ()) if each.get("controller")), None)
 
 
 def _foreign(owner: Identity, observed: Manifest) -> str | None:
@@ -86,7 +106,7 @@ def _foreign(owner: Identity, observed: Manifest) -> str | None:
     """
     metadata = observed["metadata"]
     what = f"{observed.get('kind', 'object')} {metadata['name']}"
-    controller = next((ref for ref in metadata.get("ownerReferences", ()) if ref.get("controller")), None)
+    controller = _controller(observed)
     if controller is not None:
         if controller["uid"] == owner.uid:
             return None

@@ -18,9 +18,9 @@ from inferno_operator.api.source import ClaimSource
 from inferno_operator.cluster import Cluster, Object
 from inferno_operator.conditions import Outcome
 from inferno_operator.drift import first_difference
-from inferno_operator.errors import InvalidSpec, ObjectConflict, TerminalError
+from inferno_operator.errors import InvalidSpec, ObjectConflict, ReconcileError, TerminalError
 from inferno_operator.manifests import event
-from inferno_operator.plan import Apply, conflicts, plan
+from inferno_operator.plan import Apply, Conflict, plan
 from inferno_operator.pods import Problem, first_problem
 
 _log = logging.getLogger(__name__)
@@ -76,19 +76,22 @@ class Reconciler:
         return Pass(RECHECK_SECONDS if waits.get("status") != "True" else None, outcome.error)
 
     async def _bring_about(self, body: Object) -> Outcome:
+        identity = Identity.of(body)
         try:
-            model = Model(Identity.of(body), parse_spec(body))
+            model = Model(identity, parse_spec(body))
         except ValueError as error:
-            return Outcome(None, error=InvalidSpec(str(error)))
+            # The pods of an earlier generation may well serve on.
+            deployment = await self._cluster.get("Deployment", identity.namespace, identity.name)
+            return Outcome(None, deployment, error=InvalidSpec(str(error)))
         desired = manifests.render(model, self._runtime_image)
         claim, *observed = await asyncio.gather(self._claim(model), *(self._observe(child) for child in desired))
+        children = {child["kind"]: found for child, found in zip(desired, observed, strict=True)}
         try:
-            await self._apply(model, desired, observed)
+            await self._apply(model, desired, children)
         except TerminalError as error:
-            return Outcome(model.spec, self._deployment(observed), claim, error=error)
-        deployment = self._deployment(observed)
-        problem = await self._problem(model, desired, deployment)
-        return Outcome(model.spec, deployment, claim, problem)
+            return Outcome(model.spec, children["Deployment"], claim, error=error)
+        problem = await self._problem(model, desired, children["Deployment"])
+        return Outcome(model.spec, children["Deployment"], claim, problem)
 
     async def _observe(self, manifest: Mapping[str, Any]) -> Object | None:
         metadata = manifest["metadata"]
@@ -100,28 +103,22 @@ class Reconciler:
             return None
         return await self._cluster.get("PersistentVolumeClaim", model.identity.namespace, source.claim)
 
-    async def _apply(self, model: Model, desired: list[Object], observed: list[Object | None]) -> None:
-        """Carries out the plan, and puts what came of it in the place of what was observed.
+    async def _apply(self, model: Model, desired: list[Object], children: dict[str, Object | None]) -> None:
+        """Carries out the plan, and puts what comes of it in the place of what was observed, by kind.
 
-        If anything conflicts, nothing is written.
+        What is about to go, or belongs to somebody else, counts as absent. If anything conflicts, nothing is written.
         """
-        actions = plan(model.identity, zip(desired, observed, strict=True))
-        if conflicting := conflicts(actions):
-            raise ObjectConflict("; ".join(conflict.detail for conflict in conflicting))
+        actions = plan(model.identity, ((child, children[child["kind"]]) for child in desired))
+        for action in actions:
+            if not isinstance(action, Apply):
+                children[action.manifest["kind"]] = None
+        if conflicts := [action.detail for action in actions if isinstance(action, Conflict)]:
+            raise ObjectConflict("; ".join(conflicts))
         for action in actions:
             if isinstance(action, Apply):
                 kind, name = action.manifest["kind"], action.manifest["metadata"]["name"]
-                applied = await self._cluster.apply(action.manifest)
+                children[kind] = await self._cluster.apply(action.manifest)
                 _log.info("applied %s %s: %s: %s", kind, name, action.cause, action.detail)
-                observed[[child["kind"] for child in desired].index(kind)] = applied
-
-    @staticmethod
-    def _deployment(observed: list[Object | None]) -> Object | None:
-        """The Deployment, unless it is on its way out: its pods go with it."""
-        for each in observed:
-            if each is not None and each["kind"] == "Deployment" and not each["metadata"].get("deletionTimestamp"):
-                return each
-        return None
 
     async def _problem(self, model: Model, desired: list[Object], deployment: Object | None) -> Problem | None:
         """Why pods do not serve. Asked of them only then: nobody watches every pod of a cluster for this."""
@@ -168,4 +165,7 @@ class Reconciler:
         news = event.render(
             identity, healthy=healthy, reason=after["reason"], note=after["message"], now=now, instance=self._instance
         )
-        await self._cluster.create_once(news)
+        try:
+            await self._cluster.create_once(news)
+        except ReconcileError as error:
+            _log.warning("no Event could be written: %s", error)  # the condition says it too

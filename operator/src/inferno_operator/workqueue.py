@@ -8,7 +8,7 @@ from typing import Final, Generic, TypeVar
 K = TypeVar("K")
 
 FIRST_RETRY_SECONDS: Final = 0.5
-LONGEST_RETRY_SECONDS: Final = 300.0
+LONGEST_RETRY_SECONDS: Final = 60.0
 _DOUBLINGS: Final = 16
 
 

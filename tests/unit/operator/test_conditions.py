@@ -1,0 +1,255 @@
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import jsonschema
+import pytest
+
+from inferno_operator import conditions, crd
+from inferno_operator.conditions import Outcome
+from inferno_operator.errors import InvalidSpec, ObjectConflict, TerminalError
+from inferno_operator.pods import Problem
+from tests.unit.operator.models import deployment, model
+
+NOW = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
+LATER = datetime(2026, 5, 4, 3, 2, 9, tzinfo=UTC)
+BOUND = {"status": {"phase": "Bound"}}
+CRASHED = Problem("tiny-1", "ContainerFailed", "not a GGUF file", by_runtime=True)
+NO_NODE = Problem("tiny-1", "Unschedulable", "0/3 nodes")
+
+
+@dataclass(frozen=True)
+class Case:
+    """What was seen, and the status and reason of each condition after it."""
+
+    deployment: dict[str, Any] | None
+    expected: dict[str, tuple[str, str]]
+    spec: dict[str, Any] = field(default_factory=dict)
+    claim: dict[str, Any] | None = field(default_factory=lambda: BOUND)
+    problem: Problem | None = None
+    error: TerminalError | None = None
+
+    def outcome(self) -> Outcome:
+        spec = None if isinstance(self.error, InvalidSpec) else model(self.spec).spec
+        return Outcome(spec, self.deployment, self.claim, self.problem, self.error)
+
+
+def conditions_of_deployment(kind: str, status: str, reason: str) -> list[dict[str, str]]:
+    return [{"type": kind, "status": status, "reason": reason, "message": f"because of {reason}"}]
+
+
+CASES = {
+    "nothing yet": Case(
+        None,
+        {
+            "SourceResolved": ("True", "ClaimFound"),
+            "ModelVerified": ("Unknown", "NotLoaded"),
+            "Available": ("False", "NoPodServes"),
+            "Progressing": ("True", "RollingOut"),
+            "Ready": ("False", "RollingOut"),
+        },
+    ),
+    "serving": Case(
+        deployment(updated=1, total=1, available=1),
+        {
+            "SourceResolved": ("True", "ClaimFound"),
+            "ModelVerified": ("True", "Loaded"),
+            "Available": ("True", "Serving"),
+            "Progressing": ("False", "RolloutComplete"),
+            "Ready": ("True", "Serving"),
+        },
+    ),
+    "the counts are those of before the change": Case(
+        deployment(updated=1, total=1, available=1, stale=True),
+        {
+            "ModelVerified": ("Unknown", "NotLoaded"),
+            "Available": ("True", "Serving"),
+            "Progressing": ("True", "RollingOut"),
+            "Ready": ("False", "RollingOut"),
+        },
+    ),
+    "the old pod serves while the new one loads": Case(
+        deployment(updated=1, total=2, available=1),
+        {
+            "ModelVerified": ("Unknown", "NotLoaded"),
+            "Available": ("True", "Serving"),
+            "Progressing": ("True", "RollingOut"),
+            "Ready": ("False", "RollingOut"),
+        },
+    ),
+    "both serve": Case(
+        deployment(updated=1, total=2, available=2),
+        {"ModelVerified": ("True", "Loaded"), "Ready": ("False", "RollingOut")},
+    ),
+    "one of three is missing": Case(
+        deployment(wanted=3, updated=3, total=3, available=2),
+        {"ModelVerified": ("True", "Loaded"), "Available": ("True", "Serving"), "Ready": ("False", "RollingOut")},
+        spec={"replicas": 3},
+    ),
+    "the Deployment still asks for fewer": Case(
+        deployment(wanted=1, updated=1, total=1, available=1),
+        {"Ready": ("False", "RollingOut")},
+        spec={"replicas": 2},
+    ),
+    "no claim": Case(
+        deployment(updated=1, total=1),
+        {"SourceResolved": ("False", "ClaimNotFound"), "Ready": ("False", "ClaimNotFound")},
+        claim=None,
+        problem=NO_NODE,
+    ),
+    "the claim has lost its volume": Case(
+        deployment(updated=1, total=1),
+        {"SourceResolved": ("False", "ClaimLost"), "Ready": ("False", "ClaimLost")},
+        claim={"status": {"phase": "Lost"}},
+    ),
+    "the claim waits for its first pod": Case(
+        deployment(updated=1, total=1),
+        {"SourceResolved": ("True", "ClaimFound"), "Ready": ("False", "RollingOut")},
+        claim={"status": {"phase": "Pending"}},
+    ),
+    "the claim went, the pods stayed": Case(
+        deployment(updated=1, total=1, available=1),
+        {"SourceResolved": ("False", "ClaimNotFound"), "Ready": ("True", "Serving")},
+        claim=None,
+    ),
+    "a file of the image": Case(
+        deployment(updated=1, total=1, available=1),
+        {"SourceResolved": ("True", "FileInImage"), "Ready": ("True", "Serving")},
+        spec={"model": {"source": "file:///opt/tiny.gguf"}},
+        claim=None,
+    ),
+    "the model does not load": Case(
+        deployment(updated=1, total=1),
+        {
+            "ModelVerified": ("False", "LoadFailed"),
+            "Available": ("False", "NoPodServes"),
+            "Progressing": ("True", "RollingOut"),
+            "Ready": ("False", "ContainerFailed"),
+        },
+        problem=CRASHED,
+    ),
+    "the new model does not load, the old one serves": Case(
+        deployment(updated=1, total=2, available=1),
+        {
+            "ModelVerified": ("False", "LoadFailed"),
+            "Available": ("True", "Serving"),
+            "Ready": ("False", "ContainerFailed"),
+        },
+        problem=CRASHED,
+    ),
+    "no node": Case(
+        deployment(updated=1, total=1),
+        {"ModelVerified": ("Unknown", "NotLoaded"), "Ready": ("False", "Unschedulable")},
+        problem=NO_NODE,
+    ),
+    "too late": Case(
+        deployment(
+            updated=1, total=1, conditions=conditions_of_deployment("Progressing", "False", "ProgressDeadlineExceeded")
+        ),
+        {"Progressing": ("False", "ProgressDeadlineExceeded"), "Ready": ("False", "ProgressDeadlineExceeded")},
+    ),
+    "paused by hand": Case(
+        deployment(conditions=conditions_of_deployment("Progressing", "Unknown", "DeploymentPaused")),
+        {"Progressing": ("False", "DeploymentPaused"), "Ready": ("False", "DeploymentPaused")},
+    ),
+    "what was too late before the change does not count": Case(
+        deployment(stale=True, conditions=conditions_of_deployment("Progressing", "False", "ProgressDeadlineExceeded")),
+        {"Progressing": ("True", "RollingOut")},
+    ),
+    "over quota": Case(
+        deployment(conditions=conditions_of_deployment("ReplicaFailure", "True", "FailedCreate")),
+        {"Progressing": ("False", "FailedCreate"), "Ready": ("False", "FailedCreate")},
+    ),
+    "nothing is wanted": Case(
+        deployment(wanted=0),
+        {
+            "ModelVerified": ("Unknown", "ScaledToZero"),
+            "Available": ("False", "ScaledToZero"),
+            "Progressing": ("False", "ScaledToZero"),
+            "Ready": ("True", "ScaledToZero"),
+        },
+        spec={"replicas": 0},
+    ),
+    "nothing is wanted, but a pod is left": Case(
+        deployment(wanted=0, updated=1, total=1, available=1),
+        {"Available": ("True", "Serving"), "Ready": ("False", "RollingOut")},
+        spec={"replicas": 0},
+    ),
+    "somebody else's Service": Case(
+        deployment(updated=1, total=1, available=1),
+        {
+            "ModelVerified": ("Unknown", "NotLoaded"),
+            "Available": ("True", "Serving"),
+            "Progressing": ("False", "ObjectConflict"),
+            "Ready": ("False", "ObjectConflict"),
+        },
+        error=ObjectConflict("Service tiny exists already"),
+    ),
+    "not understood": Case(
+        None,
+        {
+            "SourceResolved": ("Unknown", "InvalidSpec"),
+            "ModelVerified": ("Unknown", "InvalidSpec"),
+            "Available": ("False", "NoPodServes"),
+            "Progressing": ("False", "InvalidSpec"),
+            "Ready": ("False", "InvalidSpec"),
+        },
+        error=InvalidSpec("spec.model.source: it is wrong"),
+    ),
+}
+
+
+def status(case: Case, previous: dict[str, Any] | None = None, now: datetime = NOW) -> dict[str, Any]:
+    return conditions.status(model(case.spec).identity, case.outcome(), previous or {}, now)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_conditions(name: str) -> None:
+    case = CASES[name]
+    found = {each["type"]: (each["status"], each["reason"]) for each in status(case)["conditions"]}
+    assert list(found) == ["SourceResolved", "ModelVerified", "Available", "Progressing", "Ready"]
+    assert {kind: found[kind] for kind in case.expected} == case.expected
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_schema_takes_it(name: str) -> None:
+    schema = crd.custom_resource_definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    jsonschema.validate(status(CASES[name]), schema["properties"]["status"])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_condition_is_about_this_generation_and_says_why(name: str) -> None:
+    for each in status(CASES[name])["conditions"]:
+        assert each["observedGeneration"] == 3
+        assert each["message"]
+
+
+def test_a_transition_has_a_time() -> None:
+    before = status(CASES["nothing yet"])
+    assert status(CASES["nothing yet"], before, LATER) == before
+    after = status(CASES["serving"], before, LATER)
+    times = {each["type"]: each["lastTransitionTime"] for each in after["conditions"]}
+    assert times["SourceResolved"] == "2026-05-04T03:02:01Z", "it is True as before"
+    assert times["Ready"] == "2026-05-04T03:02:09Z"
+
+
+def test_another_reason_is_no_transition() -> None:
+    before = status(CASES["nothing yet"])
+    after = conditions.condition(status(CASES["no node"], before, LATER), "Ready")
+    assert after is not None
+    assert (after["reason"], after["lastTransitionTime"]) == ("Unschedulable", "2026-05-04T03:02:01Z")
+
+
+def test_what_else_there_is() -> None:
+    found = status(CASES["one of three is missing"])
+    del found["conditions"]
+    assert found == {
+        "observedGeneration": 3,
+        "replicas": 3,
+        "readyReplicas": 2,
+        "updatedReplicas": 3,
+        "availableReplicas": 2,
+        "selector": "app.kubernetes.io/instance=tiny,app.kubernetes.io/name=inferno-runtime",
+        "url": "http://tiny.demo.svc:8000/v1",
+        "model": {"source": "pvc://models/tiny.gguf"},
+    }

@@ -1,0 +1,146 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import yaml
+
+from inferno_operator import manifests
+from inferno_operator.api import names
+from inferno_operator.api.resource import parse_spec
+from inferno_runtime.config import EngineConfig, ServerConfig
+from tests.unit.operator.models import IMAGE, body, model
+
+Golden = Callable[[str, list[dict[str, Any]]], None]
+
+MINIMAL: dict[str, Any] = {}
+IN_THE_IMAGE = {"model": {"source": "file:///opt/models/tiny.gguf"}, "replicas": 0}
+EVERYTHING: dict[str, Any] = {
+    "model": {
+        "source": "pvc://models/llama/tiny.gguf",
+        "sha256": "ab" * 32,
+        "aliases": ["small", "gpt-4o-mini"],
+        "chatTemplate": "{{ messages }}",
+    },
+    "engine": {"contextLength": 4096, "slots": 2, "maxQueue": 256},
+    "server": {"drainSeconds": 30},
+    "replicas": 3,
+    "resources": {"requests": {"cpu": 2, "memory": "1Gi"}, "limits": {"memory": "2Gi", "nvidia.com/gpu": 1}},
+    "image": "registry.example/own:7",
+    "imagePullPolicy": "Always",
+    "imagePullSecrets": [{"name": "registry"}],
+    "nodeSelector": {"disk": "fast"},
+    "tolerations": [{"key": "gpu", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 60}],
+    "affinity": {
+        "podAntiAffinity": {
+            "preferredDuringSchedulingIgnoredDuringExecution": [
+                {
+                    "weight": 50,
+                    "podAffinityTerm": {
+                        "topologyKey": "kubernetes.io/hostname",
+                        "labelSelector": {"matchLabels": {names.INSTANCE: "tiny"}},
+                    },
+                }
+            ]
+        }
+    },
+    "priorityClassName": "serving",
+    "runtimeClassName": "gvisor",
+}
+CASES = {"minimal": MINIMAL, "in-the-image": IN_THE_IMAGE, "everything": EVERYTHING}
+
+
+def render(spec: dict[str, Any] | None = None, image: str = IMAGE, **more: Any) -> dict[str, dict[str, Any]]:
+    return {manifest["kind"]: manifest for manifest in manifests.render(model(spec, **more), image)}
+
+
+def template(spec: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    found: dict[str, Any] = render(spec, **more)["Deployment"]["spec"]["template"]
+    return found
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_golden(case: str, check_golden: Golden) -> None:
+    check_golden(f"manifests-{case}", list(render(CASES[case]).values()))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_pods_meet_the_restricted_standard(case: str) -> None:
+    pod = template(CASES[case])["spec"]
+    [container] = pod["containers"]
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"]["allowPrivilegeEscalation"] is False
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert {kind for volume in pod["volumes"] for kind in volume} <= {
+        "name",
+        "configMap",
+        "emptyDir",
+        "persistentVolumeClaim",
+    }
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_runtime_understands_its_document(case: str) -> None:
+    document = yaml.safe_load(render(CASES[case])["ConfigMap"]["data"][names.CONFIG_KEY])
+    assert document["metadata"] == {"name": "tiny"}
+    assert document["spec"]["model"]["source"].startswith("file:///")
+    spec = document["spec"]
+    told = EngineConfig.model_validate(spec.get("engine", {})), ServerConfig.model_validate(spec.get("server", {}))
+    asked = parse_spec(body(CASES[case]))
+    assert told == (asked.engine, asked.server)
+
+
+def test_defaults_written_out_by_the_api_server_change_nothing() -> None:
+    written_out = {"engine": EngineConfig().wire(), "server": ServerConfig().wire(), "replicas": 1}
+    assert render(written_out) == render()
+
+
+def test_a_claim_is_mounted_whole_and_read_only() -> None:
+    pod = template()["spec"]
+    assert {"name": "models", "persistentVolumeClaim": {"claimName": "models"}} in pod["volumes"]
+    assert {"name": "models", "mountPath": "/models", "readOnly": True} in pod["containers"][0]["volumeMounts"]
+
+
+def test_a_file_of_the_image_needs_no_volume() -> None:
+    assert [volume["name"] for volume in template(IN_THE_IMAGE)["spec"]["volumes"]] == ["config", "tmp"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "rolls"),
+    [
+        ({}, False),
+        ({"replicas": 5}, False),
+        ({"engine": {"slots": 4}}, True),
+        ({"server": {"drainSeconds": 1}}, True),
+        ({"model": {"source": "pvc://models/other.gguf"}}, True),
+        ({"nodeSelector": {"a": "b"}}, True),
+        ({"image": "other"}, True),
+    ],
+    ids=str,
+)
+def test_what_rolls_the_pods(spec: dict[str, Any], rolls: bool) -> None:
+    before, after = template(), template(spec)
+    assert (before != after) == rolls
+    annotation = names.TEMPLATE_DIGEST
+    assert (before["metadata"]["annotations"][annotation] != after["metadata"]["annotations"][annotation]) == rolls
+
+
+def test_the_drain_has_its_time() -> None:
+    assert template({"server": {"drainSeconds": 45}})["spec"]["terminationGracePeriodSeconds"] > 45
+
+
+def test_children_are_owned_and_labelled() -> None:
+    for manifest in render().values():
+        [owner] = manifest["metadata"]["ownerReferences"]
+        assert owner["controller"] is True
+        assert owner["name"] == "tiny"
+        assert manifest["metadata"]["labels"][names.MANAGED_BY] == names.FIELD_MANAGER
+
+
+def test_the_longest_name_fits() -> None:
+    longest = "m" * 63
+    rendered = render(name=longest)
+    assert rendered["Service"]["metadata"]["name"] == longest
+    assert all(len(value) <= 63 for child in rendered.values() for value in child["metadata"]["labels"].values())
