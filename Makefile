@@ -12,10 +12,15 @@ help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 run: $(VENV)/.runtime  ## Serve the built-in model on http://127.0.0.1:8000/v1
-	@$(PYTHON) scripts/hello.py &  $(BIN)/inferno serve $(ARGS)
+	$(BIN)/inferno serve $(ARGS)
 
 test: $(VENV)/.dev  ## Run every test that needs no node: units, real servers, a real Kubernetes API server
+	@$(BIN)/python -m tests.cluster.build >/dev/null
+	@$(BIN)/python -m tests.cluster.build --helm >/dev/null
 	$(BIN)/pytest $(ARGS)
+
+unit: $(VENV)/.dev  ## Run the tests that take seconds
+	$(BIN)/pytest tests/unit $(ARGS)
 
 lint: $(VENV)/.dev  ## Check style, types and the layering of the packages
 	$(BIN)/ruff check .
@@ -29,6 +34,9 @@ format: $(VENV)/.dev  ## Format the code
 
 manifests: $(VENV)/.dev  ## Write the CRD, and the chart's copy of it, from the operator's types
 	$(BIN)/python -m inferno_operator.crd crds charts/inferno/crds
+
+docs: $(VENV)/.dev  ## Write the reference pages from the configuration's fields
+	$(BIN)/python scripts/reference.py
 
 images:  ## Build both container images with docker, podman or buildah
 	$(PYTHON) scripts/build_images.py $(ARGS)
@@ -57,4 +65,4 @@ $(VENV)/.dev: $(UV) requirements/dev.txt requirements/build.txt runtime/pyprojec
 	@$(PYTHON) scripts/install.py dev
 	@touch $@ $(VENV)/.runtime
 
-.PHONY: help run test lint format manifests images bench-step lock clean
+.PHONY: help run test unit lint format manifests docs images bench-step lock clean

@@ -68,7 +68,9 @@ def test_run_takes_the_resource_of_a_cluster(tmp_path: Path) -> None:
 
 def test_several_resources_make_one_server(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(RESOURCE + "---\n" + RESOURCE.replace("name: tiny", "name: other"))
-    (tmp_path / "b.yaml").write_text(RESOURCE.replace("name: tiny", "name: third").replace("  server: {tokenBatchSize: 1}\n", ""))
+    (tmp_path / "b.yaml").write_text(
+        RESOURCE.replace("name: tiny", "name: third").replace("  server: {tokenBatchSize: 1}\n", "")
+    )
     config = configured("run", str(tmp_path / "a.yaml"), str(tmp_path / "b.yaml"))
     assert [served.name for served in config.models] == ["tiny", "other", "third"]
 
@@ -95,7 +97,9 @@ def test_a_wrong_resource_is_named_with_its_field(tmp_path: Path, change: tuple[
 
 def test_servers_that_differ_cannot_be_one(tmp_path: Path) -> None:
     path = tmp_path / "two.yaml"
-    path.write_text(RESOURCE + "---\n" + RESOURCE.replace("name: tiny", "name: b").replace("tokenBatchSize: 1", "tokenBatchSize: 2"))
+    path.write_text(
+        RESOURCE + "---\n" + RESOURCE.replace("name: tiny", "name: b").replace("tokenBatchSize: 1", "tokenBatchSize: 2")
+    )
     with pytest.raises(ResourceError, match=r"spec\.server differ"):
         configured("run", str(path))
 

@@ -1,0 +1,91 @@
+"""Writes docs/configuration.md from the fields of the configuration: `make docs`.
+
+scripts/reference.py [--check]
+"""
+
+import sys
+import types
+import typing
+from pathlib import Path
+from typing import Any, Literal
+
+from annotated_types import Ge, Le, MaxLen, MinLen
+from pydantic.fields import FieldInfo
+
+from inferno_runtime.config import Config, EngineConfig, ListenConfig, ModelConfig, ServerConfig
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "configuration.md"
+INTRODUCTION = """\
+# Configuration
+
+<!-- Written by `make docs` from runtime/src/inferno_runtime/config.py; edit it there. -->
+
+The same knobs serve a laptop and a cluster. In an `InfernoModel` they stand under `spec.model`, `spec.engine` and
+`spec.server`; on the command line each of the latter two is a flag of `inferno serve` (and those of the server of
+`inferno run` too, where they win over the resource). A value out of its range is refused by the API server, and by the
+command line with one line that names it.
+"""
+SECTIONS: list[tuple[str, type[Config], bool, bool]] = [
+    ("spec.model", ModelConfig, True, False),
+    ("spec.engine", EngineConfig, True, True),
+    ("spec.server", ServerConfig, True, True),
+    ("Listening", ListenConfig, False, True),
+]
+
+
+def page() -> str:
+    """The whole page."""
+    return INTRODUCTION + "".join(section(*row) for row in SECTIONS)
+
+
+def section(title: str, config: type[Config], field: bool, flag: bool) -> str:
+    """One table. `field` and `flag` say where its knobs can be set."""
+    head = [*(["Field"] if field else []), *(["Flag"] if flag else []), "Type", "Default", "Meaning"]
+    rows = [head, ["---"] * len(head)]
+    for name, info in config.model_fields.items():
+        rows.append(
+            [
+                *([f"`{info.alias}`"] if field else []),
+                *([f"`--{name.replace('_', '-')}`"] if flag else []),
+                kind(info),
+                "required" if info.is_required() else default(info),
+                info.description or "",
+            ]
+        )
+    heading = f"`{title}`" if title.startswith("spec") else title
+    return f"\n## {heading}\n\n" + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def kind(info: FieldInfo) -> str:
+    """The type and the range of a field, as a person writes it."""
+    annotation: Any = info.annotation
+    if isinstance(annotation, types.UnionType):
+        annotation = next(part for part in annotation.__args__ if part is not type(None))
+    if typing.get_origin(annotation) is Literal:
+        return ", ".join(f"`{value}`" for value in annotation.__args__)
+    bounds = {type(item): item for item in info.metadata}
+    if annotation is int:
+        low, high = bounds.get(Ge), bounds.get(Le)
+        return f"integer, {low.ge} to {high.le}" if isinstance(low, Ge) and isinstance(high, Le) else "integer"
+    if typing.get_origin(annotation) is tuple:
+        longest = bounds.get(MaxLen)
+        return "list of strings" + (f", {longest.max_length} at most" if isinstance(longest, MaxLen) else "")
+    return "string, not empty" if MinLen in bounds else "string"
+
+
+def default(info: FieldInfo) -> str:
+    """The default of a field."""
+    return "–" if info.default in (None, ()) else f"`{info.default}`"
+
+
+def main() -> None:
+    """Write the page; with --check only say whether it is up to date."""
+    text = page()
+    if "--check" not in sys.argv:
+        PAGE.write_text(text)
+    elif PAGE.read_text() != text:
+        sys.exit(f"{PAGE.name} does not match the configuration; run `make docs`")
+
+
+if __name__ == "__main__":
+    main()
