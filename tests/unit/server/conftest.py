@@ -81,4 +81,3 @@ def error_of(response: httpx.Response) -> dict[str, object]:
     assert isinstance(error["message"], str)
     assert error["message"]
     return dict(error)
-

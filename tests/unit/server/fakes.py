@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections.abc import Sequence
 
-from inferno_runtime.backends.base import ModelError, ModelInfo
+from inferno_runtime.backends.base import ModelError, ModelInfo, Tokenizer
 from inferno_runtime.config import ModelConfig, ServedModel
 from inferno_runtime.engine.request import Finished, FinishReason, Sampling, Started
 from inferno_runtime.worker.client import EngineState, EngineStats
@@ -28,6 +28,7 @@ class ByteTokenizer:
         self.control_spellings = frozenset(_CONTROL)
         self.bos = "<s>"
         self.eos = "<|im_end|>"
+        self.context_train = 512
         self.chat_template = chat_template
         self.add_bos = add_bos
 
@@ -60,7 +61,8 @@ class FakeEngine:
         self.served = ServedModel(name=name, model=source)
         self.name = name
         self.context = 512
-        self.tokenizer = ByteTokenizer()
+        self.vocabulary = ByteTokenizer()
+        self.tokenizer: Tokenizer = self.vocabulary
         self.info = ModelInfo("gguf", "fake", "none", 0, 0, 512, 259)
         self.state = EngineState.STARTING
         self.state_reason = ""

@@ -228,7 +228,7 @@ async def test_models_by_name_and_alias(start: Start) -> None:
 
 async def test_a_model_without_a_template(start: Start) -> None:
     engine = FakeEngine()
-    engine.tokenizer.chat_template = None
+    engine.vocabulary.chat_template = None
     server = await start(engine)
     response = await server.chat()
     assert (response.status_code, error_of(response)["code"]) == (400, "no_chat_template")

@@ -67,7 +67,7 @@ async def test_every_response_has_the_headers(server: Running, method: str, path
     [("abc-123", True), ("a" * 128, True), ("with space", True), ("a" * 129, False), ("", False), ("é", False)],
 )
 async def test_a_sane_request_id_is_kept(server: Running, sent: str, kept: bool) -> None:
-    response = await server.client.get("/v1/models", headers={"X-Request-Id": sent.encode()})
+    response = await server.client.get("/v1/models", headers={b"X-Request-Id": sent.encode()})
     assert (response.headers["x-request-id"] == sent) is kept
 
 

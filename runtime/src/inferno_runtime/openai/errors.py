@@ -14,7 +14,7 @@ TIMEOUT = "timeout_error"
 class ApiError(Exception):
     """An answer that is an error object.
 
-    message: a sentence for the client.
+    message: a sentence for the client; kind: the error object's `type`.
     param: the field of the request that is to blame, if one is.
     retry_after: seconds after which to try again, where that may help.
     """
@@ -24,7 +24,7 @@ class ApiError(Exception):
         status: int,
         message: str,
         *,
-        type: str = INVALID_REQUEST,
+        kind: str = INVALID_REQUEST,
         param: str | None = None,
         code: str | None = None,
         retry_after: int | None = None,
@@ -33,7 +33,7 @@ class ApiError(Exception):
         super().__init__(message)
         self.status = status
         self.message = message
-        self.type = type
+        self.type = kind
         self.param = param
         self.code = code
         self.headers = dict(headers or {})
@@ -75,7 +75,7 @@ def model_not_found(name: str) -> ApiError:
 
 def path_not_found(path: str) -> ApiError:
     """No such path here."""
-    return ApiError(404, f"There is nothing at {path}.", type=NOT_FOUND, code="not_found")
+    return ApiError(404, f"There is nothing at {path}.", kind=NOT_FOUND, code="not_found")
 
 
 def method_not_allowed(method: str, path: str, allow: str) -> ApiError:
@@ -109,14 +109,14 @@ def context_length_exceeded(context: int, prompt: int, param: str) -> ApiError:
 
 def unavailable(message: str, retry_after: int = 5, code: str = "engine_unavailable") -> ApiError:
     """The server cannot take requests now."""
-    return ApiError(503, message, type=SERVER, code=code, retry_after=retry_after)
+    return ApiError(503, message, kind=SERVER, code=code, retry_after=retry_after)
 
 
 def timed_out(seconds: float) -> ApiError:
     """The request took longer than the server lets one take."""
-    return ApiError(504, f"The request took longer than {seconds:g} seconds.", type=TIMEOUT, code="timeout")
+    return ApiError(504, f"The request took longer than {seconds:g} seconds.", kind=TIMEOUT, code="timeout")
 
 
 def internal() -> ApiError:
     """A fault of the server's own; what it was stands in the log."""
-    return ApiError(500, "The server failed to answer this request.", type=SERVER, code="internal_error")
+    return ApiError(500, "The server failed to answer this request.", kind=SERVER, code="internal_error")

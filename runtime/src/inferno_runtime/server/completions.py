@@ -191,9 +191,9 @@ class GenerationHandler(BaseHandler):
             case EngineUnavailable():
                 return errors.unavailable(str(error))
             case EngineLost():
-                return ApiError(500, str(error), type=errors.SERVER, code="engine_restarted")
+                return ApiError(500, str(error), kind=errors.SERVER, code="engine_restarted")
             case _:
-                return ApiError(500, str(error), type=errors.SERVER, code="generation_failed")
+                return ApiError(500, str(error), kind=errors.SERVER, code="generation_failed")
 
 
 class ChatHandler(GenerationHandler):

@@ -10,7 +10,7 @@ from prometheus_client.exposition import generate_latest
 from inferno_runtime.engine.request import FinishReason, Usage
 
 # Another series for each counter, which no dashboard reads.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250)
 _SECONDS_PER_TOKEN = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5)
@@ -71,11 +71,11 @@ class Metrics:
         """Everything in Prometheus' text format."""
         return generate_latest(self._registry)
 
-    def _counter(self, name: str, help: str, *labels: str) -> Counter:
-        return Counter(f"inferno_{name}", help, ("model_name", *labels), registry=self._registry)
+    def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
+        return Counter(f"inferno_{name}", meaning, ("model_name", *labels), registry=self._registry)
 
-    def _histogram(self, name: str, help: str, buckets: tuple[float, ...]) -> Histogram:
-        return Histogram(f"inferno_{name}", help, ("model_name",), registry=self._registry, buckets=buckets)
+    def _histogram(self, name: str, meaning: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(f"inferno_{name}", meaning, ("model_name",), registry=self._registry, buckets=buckets)
 
 
 class _EngineCollector:

@@ -1,6 +1,9 @@
 """Server-sent events on a response: written as they come, kept alive while nothing comes."""
 
 import asyncio
+import contextlib
+
+from tornado.iostream import StreamClosedError
 
 from inferno_runtime.openai.errors import ApiError
 from inferno_runtime.openai.responses import DONE
@@ -78,8 +81,6 @@ class EventStream:
         self._timer = self._loop.call_later(max(HEARTBEAT_SECONDS - silent, 0.01), self._beat)
 
     async def _send_comment(self) -> None:
-        try:
+        # Where the client has gone, the handler hears of it by itself.
+        with contextlib.suppress(StreamClosedError):
             await self.send(_COMMENT)
-        except OSError:
-            # The client has gone; the handler hears of it by itself.
-            pass
