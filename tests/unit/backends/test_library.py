@@ -54,7 +54,7 @@ def test_a_machine_that_no_library_suits_is_told_so(monkeypatch: pytest.MonkeyPa
 
 def test_the_installed_library_chose_one_that_rates_itself_best() -> None:
     loaded = library.load()
-    folder = Path(loaded.api.__file__).parent / "lib"
+    folder = Path(str(loaded.api.__file__)).parent / "lib"
     scores = {path.stem.removeprefix("libggml-cpu-"): library._score(path) for path in folder.glob("libggml-cpu-*.so")}
     assert scores[loaded.cpu_variant] > 0
     sound = {name: score for name, score in scores.items() if name != "sapphirerapids"}

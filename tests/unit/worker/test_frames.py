@@ -44,7 +44,7 @@ def test_frames_survive_any_cut_of_the_stream(cuts: list[int]) -> None:
     for frames, decoder in ((COMMANDS, to_engine), (REPORTS, from_engine)):
         data = b"".join(encode(frame) for frame in frames)
         edges = sorted({0, len(data), *(cut % len(data) for cut in cuts)})
-        reader: Reader[object] = Reader(decoder)  # type: ignore[arg-type]
+        reader: Reader[object] = Reader(decoder)
         received = [frame for a, b in itertools.pairwise(edges) for frame in reader.feed(data[a:b])]
         assert received == frames
 
