@@ -110,14 +110,15 @@ def test_the_text_itself_is_unchanged(content: str) -> None:
 
 def test_overlapping_spellings_are_all_broken() -> None:
     chat = ChatTemplate("{{ messages[0].content }}", bos="", eos="", control_spellings=("abab", "bab"))
-    pieces = chat._pieces([{"role": "user", "content": "ababab"}])
+    pieces = [piece.text for piece in chat.pieces([{"role": "user", "content": "ababab"}])]
     assert "".join(pieces) == "ababab"
     assert not any(re.search("abab|bab", piece) for piece in pieces)
 
 
 def test_a_spelling_of_one_character() -> None:
     chat = ChatTemplate("{{ messages[0].content }}!", bos="", eos="", control_spellings=("§",))
-    assert [piece for piece in chat._pieces([{"role": "user", "content": "a§b"}]) if piece] == ["a", "§", "b!"]
+    pieces = [piece for piece in chat.pieces([{"role": "user", "content": "a§b"}]) if piece.text]
+    assert [(piece.text, piece.parse_special) for piece in pieces] == [("a", False), ("§", False), ("b!", True)]
 
 
 def test_a_template_that_rebuilds_a_spelling_is_refused() -> None:

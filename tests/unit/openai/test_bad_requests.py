@@ -17,7 +17,7 @@ USER = {"role": "user", "content": "Hi"}
 def target() -> Target:
     tokenizer = ByteTokenizer()
     template = ChatTemplate(CHATML, bos="", eos="", control_spellings=tokenizer.control_spellings)
-    return Target(tokenizer, template, "", context=64, max_sequences=4)
+    return Target(tokenizer, template, "", context=64, longest_piece=12, max_sequences=4)
 
 
 def refusal_of_chat(body: bytes) -> ApiError:
@@ -189,6 +189,16 @@ def test_an_exceeded_context_names_both_numbers() -> None:
     error = refusal_of_completion(msgspec.json.encode({"model": "m", "prompt": [65] * 70}))
     assert "64" in error.message
     assert "70" in error.message
+
+
+def test_a_hopeless_prompt_is_not_even_tokenized() -> None:
+    for error in (
+        refusal_of_completion(msgspec.json.encode({"model": "m", "prompt": "x" * 12_000})),
+        refusal_of_chat(msgspec.json.encode({"model": "m", "messages": [{"role": "user", "content": "x" * 12_000}]})),
+    ):
+        assert error.code == "context_length_exceeded"
+        assert "64 tokens" in error.message
+        assert "at least 100" in error.message
 
 
 def test_both_names_of_the_limit_must_agree() -> None:

@@ -133,6 +133,11 @@ async def test_bodies_are_json(server: Running, kind: str, accepted: bool) -> No
         assert error_of(response)["code"] == "unsupported_media_type"
 
 
+async def test_a_compressed_body(server: Running) -> None:
+    response = await server.client.post("/v1/completions", content=b"x", headers={"Content-Encoding": "gzip"})
+    assert (response.status_code, error_of(response)["code"]) == (415, "unsupported_media_type")
+
+
 def assert_413(answer: bytes) -> None:
     top, _, body = answer.partition(b"\r\n\r\n")
     assert top.startswith(b"HTTP/1.1 413 ")
@@ -316,6 +321,15 @@ async def test_the_forms_of_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
     logging.getLogger("x").error("seen")
     assert "WARNING" not in text_form.getvalue()
     assert text_form.getvalue().endswith("ERROR   seen  [req_1]\n")
+
+
+@pytest.mark.parametrize("extra", [(), ("Connection: keep-alive",)])
+async def test_a_stream_over_http_1_0_ends_with_its_connection(server: Running, extra: tuple[str, ...]) -> None:
+    body = b'{"model":"fake","prompt":"x","stream":true}'
+    request = head(f"Content-Length: {len(body)}", *extra).replace(b"HTTP/1.1", b"HTTP/1.0") + body
+    answer = await raw(server.port, request)
+    assert b"chunked" not in answer.lower()
+    assert answer.endswith(b"data: [DONE]\n\n")
 
 
 async def test_requests_of_one_connection(server: Running) -> None:

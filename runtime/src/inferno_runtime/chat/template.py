@@ -13,6 +13,7 @@ held the whole spelling would hold the mark as well.
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -31,6 +32,15 @@ _PRIVATE_USE = range(0xF0000, 0xF0000 + 0xFFFE)
 
 class TemplateError(ValueError):
     """A template that cannot be compiled, or that refuses a conversation; the message is the template's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Text that is tokenized by itself; the flags are those of `Tokenizer.encode`."""
+
+    text: str
+    add_special: bool
+    parse_special: bool
 
 
 class ChatTemplate:
@@ -72,24 +82,28 @@ class ChatTemplate:
             # A template is a program: besides jinja's errors it can raise what any expression can.
             raise TemplateError(f"The chat template fails on these messages: {error}") from error
 
-    def encode(self, messages: Sequence[Mapping[str, str]], tokenizer: Tokenizer) -> list[int]:
-        """The tokens of the conversation's prompt.
+    def pieces(self, messages: Sequence[Mapping[str, str]]) -> list[Piece]:
+        """The conversation's prompt as texts to be tokenized one after another.
 
         messages: dictionaries of strings, with `role`, `content` and perhaps `name`.
 
         Raises `TemplateError`.
         """
-        if not self._spellings or not any(self._whole.search(text) for text in _typed(messages)):
-            text = self.render(messages)
-            return tokenizer.encode(text, add_special=not self._opens_itself(text), parse_special=True)
-        tokens: list[int] = []
-        for number, piece in enumerate(self._pieces(messages)):
-            begins = number == 0 and not self._opens_itself(piece)
-            # A piece of one character is the first of a spelling that was broken, or can be no spelling at all.
-            tokens += tokenizer.encode(piece, add_special=begins, parse_special=len(piece) > 1)
-        return tokens
+        if self._spellings and any(self._whole.search(text) for text in _typed(messages)):
+            texts = self._broken(messages)
+        else:
+            texts = [self.render(messages)]
+        # The template may write the token that begins a prompt itself; then the tokenizer must not add another.
+        adds = not (self._bos and texts[0].startswith(self._bos))
+        # A text of one character is the first of a spelling that was broken, or can be no spelling at all.
+        return [Piece(text, adds and number == 0, len(text) > 1) for number, text in enumerate(texts)]
 
-    def _pieces(self, messages: Sequence[Mapping[str, str]]) -> list[str]:
+    def encode(self, messages: Sequence[Mapping[str, str]], tokenizer: Tokenizer) -> list[int]:
+        """The tokens of the conversation's prompt. Raises `TemplateError`."""
+        return encode_pieces(self.pieces(messages), tokenizer)
+
+    def _broken(self, messages: Sequence[Mapping[str, str]]) -> list[str]:
+        """The rendered text, cut wherever a message spells out a control token."""
         mark = _unused_character(self._source, *_typed(messages))
 
         def broken(text: str) -> str:
@@ -111,9 +125,13 @@ class ChatTemplate:
     def _count(self, text: str) -> int:
         return 0 if len(text) == 1 else sum(1 for _ in self._whole.finditer(text))
 
-    def _opens_itself(self, text: str) -> bool:
-        """Whether the template wrote the token that begins a prompt, so that the tokenizer must not add another."""
-        return bool(self._bos) and text.startswith(self._bos)
+
+def encode_pieces(pieces: Iterable[Piece], tokenizer: Tokenizer) -> list[int]:
+    """The tokens of `ChatTemplate.pieces`."""
+    tokens: list[int] = []
+    for piece in pieces:
+        tokens += tokenizer.encode(piece.text, add_special=piece.add_special, parse_special=piece.parse_special)
+    return tokens
 
 
 def _typed(messages: Iterable[Mapping[str, str]]) -> list[str]:

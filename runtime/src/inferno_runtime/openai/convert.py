@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from inferno_runtime.backends.base import Tokenizer
-from inferno_runtime.chat.template import ChatTemplate, TemplateError
+from inferno_runtime.chat.template import ChatTemplate, TemplateError, encode_pieces
 from inferno_runtime.engine.request import Sampling
 from inferno_runtime.openai import errors
 from inferno_runtime.openai.requests import ChatRequest, CompletionRequest, GenerationRequest, Message
@@ -30,6 +30,7 @@ class Target:
     template: ChatTemplate | None
     template_error: str  # why there is no template
     context: int  # tokens per sequence
+    longest_piece: int  # characters that one token can stand for, at most
     max_sequences: int
 
 
@@ -54,9 +55,11 @@ def chat_job(request: ChatRequest, target: Target) -> Job:
     if target.template is None:
         raise errors.bad_request(target.template_error, "messages", "no_chat_template")
     try:
-        prompt = target.template.encode(messages, target.tokenizer)
+        pieces = target.template.pieces(messages)
     except TemplateError as error:
         raise errors.bad_request(str(error), "messages", "chat_template_error") from error
+    _refuse_hopeless(sum(len(piece.text) for piece in pieces), "messages", target)
+    prompt = encode_pieces(pieces, target.tokenizer)
     return _job(request, [prompt], limit, "messages", target)
 
 
@@ -174,11 +177,20 @@ def _prompts(prompt: str | list[str | int | list[int]], target: Target) -> list[
             f"A request may ask for at most {target.max_sequences} sequences, and this one has {len(given)} prompts.",
             "prompt",
         )
-    return [_prompt_tokens(item, target.tokenizer) for item in given]
+    return [_prompt_tokens(item, target) for item in given]
 
 
-def _prompt_tokens(prompt: str | list[int], tokenizer: Tokenizer) -> list[int]:
+def _refuse_hopeless(characters: int, param: str, target: Target) -> None:
+    """Refuse a text that cannot fit however it is tokenized, which would take long to find out."""
+    at_least = characters // target.longest_piece
+    if at_least >= target.context:
+        raise errors.context_length_exceeded(target.context, f"at least {at_least}", param)
+
+
+def _prompt_tokens(prompt: str | list[int], target: Target) -> list[int]:
+    tokenizer = target.tokenizer
     if isinstance(prompt, str):
+        _refuse_hopeless(len(prompt), "prompt", target)
         # An empty prompt is the beginning of a text, which needs a token to be evaluated all the same.
         tokens = tokenizer.encode(prompt, add_special=True, parse_special=True) or tokenizer.encode(
             tokenizer.bos, add_special=False, parse_special=True

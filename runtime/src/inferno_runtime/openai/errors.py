@@ -90,14 +90,12 @@ def body_too_large(limit: int) -> ApiError:
     return ApiError(413, f"The request body is larger than {limit} bytes.", code="request_too_large")
 
 
-def unsupported_media_type(content_type: str) -> ApiError:
-    """The body is not JSON in UTF-8."""
-    return ApiError(
-        415, f"The body must be application/json in UTF-8, not '{content_type}'.", code="unsupported_media_type"
-    )
+def unsupported_media_type(given: str) -> ApiError:
+    """The body is not JSON in UTF-8, or is compressed; `given` is what it says it is."""
+    return ApiError(415, f"The body must be application/json in UTF-8, not '{given}'.", code="unsupported_media_type")
 
 
-def context_length_exceeded(context: int, prompt: int, param: str) -> ApiError:
+def context_length_exceeded(context: int, prompt: int | str, param: str) -> ApiError:
     """The prompt leaves no room for an answer; both in tokens."""
     return ApiError(
         400,

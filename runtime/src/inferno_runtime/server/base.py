@@ -267,12 +267,18 @@ def _sane(value: str | None) -> str | None:
     return None
 
 
-def is_json(request: HTTPServerRequest) -> bool:
-    """Whether the body says that it is JSON in UTF-8; one that says nothing is taken for it."""
+def require_json(request: HTTPServerRequest) -> None:
+    """Refuse a body that says that it is anything but JSON in UTF-8. Raises `ApiError` (415)."""
+    coding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if coding != "identity":
+        raise errors.unsupported_media_type(coding)
     given = request.headers.get("Content-Type", "").strip()
-    if not given:
-        return True
-    kind, *parameters = (part.strip().lower() for part in given.split(";"))
+    if given and not _is_json(given):
+        raise errors.unsupported_media_type(given)
+
+
+def _is_json(content_type: str) -> bool:
+    kind, *parameters = (part.strip().lower() for part in content_type.split(";"))
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
         return False
     charsets = [value.strip("\"' ") for name, _, value in (p.partition("=") for p in parameters) if name == "charset"]

@@ -1,6 +1,7 @@
 """`/v1/chat/completions` and `/v1/completions`: one flow, in which only the wire types differ."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, ClassVar, TypeVar
 
@@ -12,7 +13,7 @@ from inferno_runtime.openai.convert import Job, Target
 from inferno_runtime.openai.errors import ApiError
 from inferno_runtime.openai.requests import GenerationRequest
 from inferno_runtime.openai.responses import Answer, ChatAnswer, ChoiceEvents, CompletionAnswer, usage_object
-from inferno_runtime.server.base import CLIENT_CLOSED, BaseHandler, Context, is_json
+from inferno_runtime.server.base import CLIENT_CLOSED, BaseHandler, Context, require_json
 from inferno_runtime.server.registry import Served
 from inferno_runtime.server.stream import EventStream
 from inferno_runtime.worker.errors import (
@@ -28,6 +29,7 @@ from inferno_runtime.worker.generation import Generation
 _LARGE_BODY = 64 * 1024
 
 _Result = TypeVar("_Result")
+_log = logging.getLogger(__name__)
 
 
 class GenerationHandler(BaseHandler):
@@ -53,8 +55,7 @@ class GenerationHandler(BaseHandler):
         raise NotImplementedError
 
     async def run(self) -> None:
-        if not is_json(self.request):
-            raise errors.unsupported_media_type(self.request.headers["Content-Type"])
+        require_json(self.request)
         if self.context.registry.draining:
             raise errors.unavailable("The server is shutting down.")
         self.context.enter(self)
@@ -118,6 +119,13 @@ class GenerationHandler(BaseHandler):
                 await stream.send(answer.usage_event(self._usage()) if job.include_usage else b"")
         except (TimeoutError, EngineError) as error:
             await stream.fail(self._engine_error(error))
+        except StreamClosedError:
+            raise
+        except Exception:
+            if not stream.open:
+                raise
+            _log.exception("%s failed in mid-stream", self.request.path)
+            await stream.fail(errors.internal())
         else:
             await stream.end()
         finally:

@@ -35,6 +35,7 @@ class Server:
     """One server, its engines and the signals that end it."""
 
     def __init__(self, config: RuntimeConfig) -> None:
+        self.url = ""  # the API's base URL, once the server listens
         self._config = config
         engines = [EngineClient(served) for served in config.models]
         registry = Registry(engines, config.server.max_sequences)
@@ -50,12 +51,13 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
         try:
-            return await self._serve(self._listen())
+            self.url = self._listen()
+            return await self._serve()
         finally:
             self._http.stop()
             await self._stop_engines()
 
-    async def _serve(self, url: str) -> int:
+    async def _serve(self) -> int:
         loading = asyncio.create_task(self._load())
         ended = asyncio.create_task(self._end.wait())
         await asyncio.wait((loading, ended), return_when=asyncio.FIRST_COMPLETED)
@@ -65,7 +67,7 @@ class Server:
             return 0
         loading.result()
         names = ", ".join(served.name for served in self._context.registry)
-        print(f"Serving {names} at {url}", flush=True)
+        print(f"Serving {names} at {self.url}", flush=True)
         await ended
         await self._drain()
         return 0

@@ -56,6 +56,7 @@ class Served:
         self.engine = engine
         self.loaded = False
         self._max_sequences = max_sequences
+        self._longest_piece = 1
         self._template: ChatTemplate | None = None
         self._template_error = _NO_TEMPLATE
 
@@ -82,6 +83,9 @@ class Served:
                 # The model serves completions all the same.
                 _log.warning("%s: %s", self.name, error)
                 self._template_error = str(error)
+        # At least the longest control token, which has no text but stands for its spelling.
+        spellings = self.engine.tokenizer.control_spellings
+        self._longest_piece = max(map(len, (*self.engine.tokenizer.pieces, *spellings)))
         self.loaded = True
 
     def _compile(self, source: str) -> ChatTemplate:
@@ -98,6 +102,7 @@ class Served:
             template=self._template,
             template_error=self._template_error,
             context=self.engine.context,
+            longest_piece=self._longest_piece,
             max_sequences=self._max_sequences,
         )
 

@@ -25,7 +25,7 @@ class EventStream:
         self._handler = handler
         self._loop = asyncio.get_running_loop()
         self._sent_at = self._loop.time()
-        self._open = False
+        self.open = False  # whether the response has begun
         # The connection keeps only the last write's future, so writers must take turns to wait for theirs.
         self._turn = asyncio.Lock()
         self._timer = self._loop.call_later(HEARTBEAT_SECONDS, self._beat)
@@ -36,8 +36,8 @@ class EventStream:
             return
         async with self._turn:
             self._sent_at = self._loop.time()
-            if not self._open:
-                self._open = True
+            if not self.open:
+                self.open = True
                 self._handler.set_header("Content-Type", "text/event-stream; charset=utf-8")
                 self._handler.set_header("Cache-Control", "no-cache")
                 self._handler.set_header("X-Accel-Buffering", "no")
@@ -53,13 +53,13 @@ class EventStream:
 
     async def fail(self, error: ApiError) -> None:
         """End with an error: raise it where nothing was sent yet, send it as an event otherwise."""
-        if not self._open:
+        if not self.open:
             raise error
         self._handler.log_fields["error"] = error.code
         try:
             async with asyncio.timeout(_LAST_WORDS_SECONDS):
                 await self.send(b"data: " + error.body() + b"\n\n")
-                await self._handler.finish()
+                await self._finish()
         except TimeoutError:
             # The client takes nothing, which may be why it failed.
             self._handler.connection.close()
@@ -67,7 +67,14 @@ class EventStream:
     async def end(self) -> None:
         """End well."""
         await self.send(DONE)
+        await self._finish()
+
+    async def _finish(self) -> None:
+        connection = self._handler.connection
         await self._handler.finish()
+        if self._handler.request.version == "HTTP/1.0":
+            # Which has no chunks: its clients know a stream's end by the connection's.
+            connection.close()
 
     def close(self) -> None:
         """Stop the heartbeat."""
