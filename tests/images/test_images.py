@@ -46,7 +46,14 @@ LIST_SHARED_LIBRARIES = (
     "import pathlib, sysconfig; "
     "print(*sorted(path.name for path in pathlib.Path(sysconfig.get_path('platlib')).rglob('*.so')))"
 )
-SHOW_VARIANT = "from inferno_runtime.backends.llama_cpp import library; print('variant:', library.load().cpu_variant)"
+ASK_IT = """
+from inferno_runtime.backends.llama_cpp import library
+loaded = library.load()
+model = loaded.api.Llama("/models/inferno-tiny-Q8_0.gguf", n_ctx=256, n_threads=1, verbose=False)
+question = [{"role": "user", "content": "What is the capital of France?"}]
+answer = model.create_chat_completion(question, max_tokens=12, temperature=0)
+print(loaded.cpu_variant, answer["choices"][0]["message"]["content"])
+"""
 TRY_TO_WRITE = """
 import os, pathlib
 assert os.getuid() == os.getgid() == 65532
@@ -172,8 +179,8 @@ def test_the_runtime_has_kernels_for_every_cpu(engine: Engine, runtime: str) -> 
 
 def test_the_runtime_picks_the_kernels_for_this_cpu(engine: Engine, runtime: str) -> None:
     flags = Path("/proc/cpuinfo").read_text().split()
-    printed = python(engine, runtime, SHOW_VARIANT)
-    variant = printed.rpartition("variant: ")[2]
+    variant, _, answer = python(engine, runtime, ASK_IT).splitlines()[-1].partition(" ")
+    assert "Paris" in answer
     if "amx_int8" in flags:
         assert variant == "sapphirerapids"
     elif "avx512f" in flags:
@@ -183,8 +190,8 @@ def test_the_runtime_picks_the_kernels_for_this_cpu(engine: Engine, runtime: str
 
 
 @pytest.mark.skipif(shutil.which("qemu-x86_64-static") is None, reason="needs qemu-user-static")
-@pytest.mark.parametrize(("cpu", "variant"), [("Haswell", "haswell"), ("Nehalem", "sse42")])
-def test_the_runtime_starts_on_lesser_cpus(engine: Engine, runtime: str, cpu: str, variant: str) -> None:
+@pytest.mark.parametrize(("cpu", "variant"), [("Haswell", "haswell"), ("SandyBridge", "sandybridge")])
+def test_the_runtime_works_on_lesser_cpus(engine: Engine, runtime: str, cpu: str, variant: str) -> None:
     if not isinstance(engine, containers.Runc):
         pytest.skip("the emulator is put into the image through buildah")
     container = containers.output("buildah", "from", "--pull-never", runtime)
@@ -192,10 +199,10 @@ def test_the_runtime_starts_on_lesser_cpus(engine: Engine, runtime: str, cpu: st
         root = containers.output("buildah", "mount", container)
         emulator = shutil.copy(str(shutil.which("qemu-x86_64-static")), root)
         command = ["chroot", "--userspec=65532:65532", root, f"/{Path(emulator).name}", "-cpu", cpu]
-        printed = containers.output(*command, "/opt/inferno/bin/python", "-c", SHOW_VARIANT)
+        printed = containers.output(*command, "/opt/inferno/bin/python", "-c", ASK_IT)
     finally:
         containers.output("buildah", "rm", container)
-    assert printed.endswith(f"variant: {variant}")
+    assert printed.splitlines()[-1] == f"{variant} The capital of France is Paris."
 
 
 @pytest.fixture
