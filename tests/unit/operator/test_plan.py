@@ -68,7 +68,7 @@ def test_plan(case: str) -> None:
     match expected:
         case None:
             assert actions == []
-        case (cause, detail):
+        case (Cause() as cause, str(detail)):
             assert actions == [Apply(DEPLOYMENT, cause, detail)]
         case Cause():
             [action] = actions
