@@ -46,7 +46,9 @@ def load() -> Library:
     errors = _capture_log(llama_cpp)
     if variants:
         chosen = choose_variant(variants)
-        ggml = ctypes.CDLL(str(folder / "libggml.so"))
+        # Through libllama's own handle: a wheel holds copies where a build has links, and a library opened by another of
+        # its names is another library, with a list of backends that libllama never looks at.
+        ggml = llama_cpp.llama_cpp._lib
         ggml.ggml_backend_load.restype = ctypes.c_void_p
         ggml.ggml_backend_load.argtypes = [ctypes.c_char_p]
         for path in (chosen, *_accelerators(folder)):
