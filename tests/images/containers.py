@@ -48,8 +48,12 @@ class Daemon:
     def process(self, job: Job) -> Iterator[subprocess.Popen[str]]:
         """A container, which ends with the block."""
         name = f"inferno-test-{uuid.uuid4().hex[:12]}"
+        # Otherwise podman raises them as far as it goes, which not every machine lets it.
+        limits = ["--ulimit=nofile=1024:1024", "--ulimit=nproc=4096:4096"]
+        # And it would mount /tmp, which docker does not.
+        bare = ["--read-only-tmpfs=false"] if self.program == "podman" else []
         line = [
-            self.program, "run", "--rm", "--name", name, "--network", "host",
+            self.program, "run", *limits, *bare, "--rm", "--name", name, "--network", "host",
             "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges",
             *(f"--env={key}={value}" for key, value in job.environment.items()),
             *(f"--volume={path}:{target}:ro" for target, path in job.files.items()),
