@@ -1,27 +1,81 @@
 """The CPU quota."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from inferno_runtime.cpu import cpu_quota
+from inferno_runtime.cpu import cpu_limit, cpu_quota
+
+POD = "/kubepods.slice/pod7/app"
+V1 = "4:memory:/pod7/app\n3:cpu,cpuacct:/pod7/app\n2:cpuset:/elsewhere\n"
+
+
+def tree(folder: Path, files: Mapping[str, str], membership: str) -> tuple[Path, Path]:
+    """A folder of cgroups and one like /proc."""
+    for name, text in files.items():
+        path = folder / "cgroup" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n")
+    (folder / "proc" / "self").mkdir(parents=True)
+    (folder / "proc" / "self" / "cgroup").write_text(membership)
+    return folder / "cgroup", folder / "proc"
 
 
 @pytest.mark.parametrize(
-    ("files", "cpus"),
+    ("membership", "files", "limit"),
     [
-        ({}, 8),
-        ({"cpu.max": "max 100000"}, 8),
-        ({"cpu.max": "200000 100000"}, 2),
-        ({"cpu.max": "50000 100000"}, 1),
-        ({"cpu.max": "1600000 100000"}, 8),
-        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 8),
-        ({"cpu/cpu.cfs_quota_us": "350000", "cpu/cpu.cfs_period_us": "100000"}, 4),
+        pytest.param("0::/\n", {}, 8, id="no cgroups"),
+        pytest.param("", {"cpu.max": "200000 100000"}, 2, id="no membership"),
+        pytest.param("0::/\n", {"cpu.max": "max 100000"}, 8, id="v2 without a quota"),
+        pytest.param("0::/\n", {"cpu.max": "200000 100000"}, 2, id="v2, a namespace of its own"),
+        pytest.param("0::/\n", {"cpu.max": "50000 100000"}, 0.5, id="v2, half a CPU"),
+        pytest.param("0::/\n", {"cpu.max": "1600000 100000"}, 8, id="affinity is less"),
+        pytest.param("0::/\n", {"cpu.max": "nonsense"}, 8, id="v2 unreadable"),
+        pytest.param("0::/\n", {"cpu.max": "-5 100000"}, 8, id="v2 negative"),
+        pytest.param(f"0::{POD}\n", {f"{POD[1:]}/cpu.max": "150000 100000"}, 1.5, id="v2, the process's own"),
+        pytest.param(
+            f"0::{POD}\n",
+            {f"{POD[1:]}/cpu.max": "max 100000", "kubepods.slice/pod7/cpu.max": "300000 100000"},
+            3,
+            id="v2, the parent's",
+        ),
+        pytest.param(
+            f"0::{POD}\n",
+            {f"{POD[1:]}/cpu.max": "400000 100000", "kubepods.slice/cpu.max": "300000 100000"},
+            3,
+            id="v2, the grandparent's is less",
+        ),
+        pytest.param(f"0::{POD}\n", {"other/cpu.max": "100000 100000"}, 8, id="v2, a stranger's"),
+        pytest.param("0::/../other\n", {"cpu.max": "200000 100000"}, 2, id="v2, above the namespace"),
+        pytest.param("0::/a\n", {"unified/a/cpu.max": "200000 100000"}, 2, id="v2 beside v1"),
+        pytest.param(
+            V1, {"cpu/pod7/app/cpu.cfs_quota_us": "-1", "cpu/pod7/app/cpu.cfs_period_us": "100000"}, 8, id="v1 without"
+        ),
+        pytest.param(
+            V1, {"cpu/pod7/app/cpu.cfs_quota_us": "350000", "cpu/pod7/app/cpu.cfs_period_us": "100000"}, 3.5, id="v1"
+        ),
+        pytest.param(
+            V1,
+            {"cpu,cpuacct/pod7/cpu.cfs_quota_us": "250000", "cpu,cpuacct/pod7/cpu.cfs_period_us": "100000"},
+            2.5,
+            id="v1, the parent's, by the long name",
+        ),
+        pytest.param(
+            V1,
+            {"cpu/cpu.cfs_quota_us": "200000", "cpu/cpu.cfs_period_us": "100000"},
+            2,
+            id="v1, a container that is told the host's path",
+        ),
     ],
 )
-def test_the_smaller_of_quota_and_affinity_counts(tmp_path: Path, files: dict[str, str], cpus: int) -> None:
-    for name, text in files.items():
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text + "\n")
-    assert cpu_quota(tmp_path, allowed=8) == cpus
+def test_the_smallest_of_quotas_and_affinity_counts(
+    tmp_path: Path, membership: str, files: dict[str, str], limit: float
+) -> None:
+    root, proc = tree(tmp_path, files, membership)
+    assert cpu_limit(root, allowed=8, proc=proc) == limit
+    assert cpu_quota(root, allowed=8, proc=proc) == max(1, int(limit))
+
+
+def test_this_machine_has_a_cpu_for_us() -> None:
+    assert 1 <= cpu_quota() <= max(1, cpu_limit())

@@ -88,9 +88,21 @@ class EngineConfig(Config):
         le=1024,
         description="Threads that evaluate the model. Default: the CPU quota of the process.",
     )
-    kv_cache_type: Literal["f16", "bf16", "f32", "q8_0"] = Field(
+    kv_layout: Literal["streams", "unified"] = Field(
+        default="streams",
+        description="How slots share the KV cache: streams gives each slot its own memory of contextLength tokens, "
+        "fastest with many sequences; unified lets all slots draw on one pool of contextLength tokens, for a few long ones.",
+    )
+    prefix_cache_mb: int | None = Field(
+        default=None,
+        ge=0,
+        le=1_048_576,
+        description="MiB of host memory for prefixes that slots have no room for; 0 turns it off. "
+        "Default: a quarter of what the memory limit leaves free after the model is loaded, at most 8192.",
+    )
+    kv_cache_type: Literal["f16", "bf16", "f32", "q8_0", "q4_0"] = Field(
         default="f16",
-        description="Number format of the KV cache; q8_0 halves its memory and needs flash attention.",
+        description="Number format of the KV cache; q8_0 halves its memory and q4_0 quarters it; both need flash attention.",
     )
     flash_attention: Literal["auto", "on", "off"] = Field(
         default="auto",

@@ -1,29 +1,76 @@
 """How much CPU this process may use: containers are given a quota, and `os.cpu_count()` knows nothing of it."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
-
-def cpu_quota(root: Path = Path("/sys/fs/cgroup"), allowed: int | None = None) -> int:
-    """Whole CPUs that the process may use, at least 1: the smaller of its affinity and its cgroup's quota (v1 or v2)."""
-    count = allowed or len(os.sched_getaffinity(0))
-    for quota, period in (_quota_v2(root / "cpu.max"), _quota_v1(root / "cpu")):
-        if quota > 0 and period > 0:
-            count = min(count, max(1, round(quota / period)))
-    return count
+_CGROUPS = Path("/sys/fs/cgroup")
+_PROC = Path("/proc")
 
 
-def _quota_v2(path: Path) -> tuple[int, int]:
-    words = _read(path).split()
-    return (int(words[0]), int(words[1])) if len(words) == 2 and words[0] != "max" else (0, 0)
+def cpu_quota(root: Path = _CGROUPS, allowed: int | None = None, proc: Path = _PROC) -> int:
+    """Whole CPUs that the process may use, at least 1.
+
+    A fraction is dropped, for threads that evaluate a model meet at a barrier thousands of times a second: under 1.5
+    CPUs two of them would use up every period's quota early, one of them by spinning at a barrier while the other is
+    held back, and then stand still together until the next period. What is left over is the server's.
+    """
+    return max(1, int(cpu_limit(root, allowed, proc)))
+
+
+def cpu_limit(root: Path = _CGROUPS, allowed: int | None = None, proc: Path = _PROC) -> float:
+    """CPUs that the process may use, a fraction included: the smallest of its affinity and its cgroups' quotas.
+
+    A quota binds everything below it, so the process's own cgroup and all that it lies in are asked (v1 and v2).
+    root: where the cgroups are mounted; allowed: CPUs in the affinity mask, the process's own if not given.
+    """
+    limit = float(allowed or len(os.sched_getaffinity(0)))
+    for folder in cgroup_folders("cpu", root, proc):
+        for quota, period in (_quota_v2(folder), _quota_v1(folder)):
+            if quota > 0 and period > 0:
+                limit = min(limit, quota / period)
+    return limit
+
+
+def cgroup_folders(controller: str, root: Path = _CGROUPS, proc: Path = _PROC) -> Iterator[Path]:
+    """The folders of the cgroups that bind this process in one respect, each from its own up to the mounted root.
+
+    A folder may be missing: in a container the kernel may name the path on the host, where the container's own cgroup is
+    what is mounted as the root. Files of v1 and v2 have different names, so the caller tries both in every folder.
+    """
+    for line in read_text(proc / "self" / "cgroup").splitlines() or ["0::/"]:
+        _, controllers, path = (line.split(":", 2) + ["", ""])[:3]
+        if not controllers:
+            mounts = [root, root / "unified"]  # v2 alone, and beside v1
+        elif controller in controllers.split(","):
+            mounts = [root / controller, root / controllers]
+        else:
+            continue
+        parts = [part for part in path.split("/") if part]
+        if ".." in parts:  # above the root of this cgroup namespace, out of sight
+            parts = []
+        for mount in mounts:
+            for depth in range(len(parts), -1, -1):
+                yield mount.joinpath(*parts[:depth])
+
+
+def read_text(path: Path) -> str:
+    """A small file's text without the white space around it; empty when it cannot be read."""
+    try:
+        return path.read_text().strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def _quota_v2(folder: Path) -> tuple[int, int]:
+    words = read_text(folder / "cpu.max").split()
+    return (_number(words[0]), _number(words[1])) if len(words) == 2 else (0, 0)
 
 
 def _quota_v1(folder: Path) -> tuple[int, int]:
-    return int(_read(folder / "cpu.cfs_quota_us") or 0), int(_read(folder / "cpu.cfs_period_us") or 0)
+    return _number(read_text(folder / "cpu.cfs_quota_us")), _number(read_text(folder / "cpu.cfs_period_us"))
 
 
-def _read(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return ""
+def _number(text: str) -> int:
+    """A count of microseconds; 0 for "max", for v1's -1 and for anything else."""
+    return int(text) if text.isdecimal() else 0

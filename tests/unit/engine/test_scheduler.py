@@ -1,66 +1,12 @@
 """The engine's step on a fake backend and a virtual clock."""
 
-from collections import defaultdict
-from collections.abc import Sequence
+import random
 
 import pytest
 
-from inferno_runtime.backends.base import BackendError, MemoryTraits, Span
-from inferno_runtime.backends.fake import FakeBackend, successor
-from inferno_runtime.engine.request import Finished, FinishReason, Request, Sampling
-from inferno_runtime.engine.scheduler import Scheduler
-
-GREEDY = Sampling(temperature=0)
-END = 0  # the fake model never chooses it by itself
-
-
-class Rig:
-    """A scheduler, what it was asked and what it said."""
-
-    def __init__(self, budget: float = 0.05, **backend: object) -> None:
-        self.now = 0.0
-        self.token_seconds = 0.001
-        self.calls: list[list[Span]] = []
-        self.fail_slots: set[int] = set()
-        self.backend = FakeBackend(on_evaluate=self._on_evaluate, **backend)  # type: ignore[arg-type]
-        self.scheduler = Scheduler(self.backend, end_tokens=[END], step_budget=budget, clock=lambda: self.now)
-        self.said: dict[int, list[int]] = defaultdict(list)
-        self.finished: dict[int, Finished] = {}
-        self.started: list[int] = []
-
-    def _on_evaluate(self, spans: Sequence[Span]) -> None:
-        self.calls.append(list(spans))
-        self.now += self.token_seconds * sum(len(span.tokens) for span in spans)
-        if self.fail_slots & {span.slot for span in spans}:
-            raise BackendError("broken")
-
-    def submit(self, request_id: int, prompt: list[int], max_tokens: int = 8, **options: object) -> None:
-        self.scheduler.submit(Request(request_id, prompt, max_tokens, GREEDY, **options))  # type: ignore[arg-type]
-
-    def step(self) -> None:
-        result = self.scheduler.step()
-        for request_id, token in zip(result.ids, result.tokens, strict=True):
-            assert request_id not in self.finished, "a token after the end"
-            self.said[request_id].append(token)
-        for started in result.started:
-            self.started.append(started.id)
-        for finished in result.finished:
-            assert finished.id not in self.finished, "ended twice"
-            self.finished[finished.id] = finished
-
-    def run(self) -> None:
-        for _ in range(10_000):
-            if not self.scheduler.busy:
-                return
-            self.step()
-        raise AssertionError("the scheduler does not come to an end")
-
-
-def expected(prompt: list[int], count: int, vocab_size: int = 128) -> list[int]:
-    tokens = list(prompt)
-    for _ in range(count):
-        tokens.append(successor(tokens, vocab_size))
-    return tokens[len(prompt) :]
+from inferno_runtime.backends.base import MemoryTraits
+from inferno_runtime.engine.request import FinishReason
+from tests.unit.engine.rig import END, Rig, expected
 
 
 def test_every_sequence_says_what_it_would_say_alone() -> None:
@@ -140,7 +86,7 @@ def test_a_short_prompt_does_not_wait_behind_a_long_one() -> None:
     rig.step()
     rig.submit(2, [8] * 20, max_tokens=1)
     rig.step()
-    assert rig.started == [2]
+    assert list(rig.started) == [2]
     rig.run()
 
 
@@ -210,8 +156,6 @@ def test_a_prompt_that_fails_ends_with_an_error_and_frees_its_slot() -> None:
 
 
 def test_random_arrivals_and_cancellations_lose_nothing() -> None:
-    import random
-
     rng = random.Random(3)
     rig = Rig(slots=4, context=200, max_batch=64, budget=0.02)
     prompts: dict[int, tuple[list[int], int]] = {}

@@ -32,6 +32,8 @@ class MemoryTraits:
     cut: bool  # the cells from some position on, removed
     save: bool  # the cells of a slot to bytes, and back
     shift: bool  # positions moved, so that the middle can be removed
+    shared: bool = False  # slots draw on one pool, and a copy only refers to the cells that are there
+    cell_bytes: int = 0  # what a cell takes, for weighing a copy against a computation
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class Span:
     slot: int
     start: int
     tokens: Sequence[int]
-    logits: bool  # whether the logits after the last token are wanted
+    logits: int  # after how many of the last tokens the logits are wanted; 0 for none
 
 
 class Backend(Protocol):
@@ -64,13 +66,14 @@ class Backend(Protocol):
     description: str  # of the library and the devices in use, for the log
     memory: MemoryTraits
     slots: int
-    context: int  # cells per slot
+    context: int  # most cells of one slot
+    cells: int  # of all slots together; less than slots * context where they share a pool
     max_batch: int  # most tokens in one call of evaluate
 
     def evaluate(self, spans: Sequence[Span]) -> NDArray[np.float32]:
         """Evaluate `spans` in one batch.
 
-        Returns the logits of those spans that want them, in order: shape (wanted, vocab_size). The array may be a view
+        Returns the logits that the spans want, in order: shape (wanted, vocab_size). The array may be a view
         of the backend's own memory, valid until the next call; the caller may write to it.
 
         Raises `OutOfMemory` or `BackendError`.
@@ -81,6 +84,15 @@ class Backend(Protocol):
 
     def cut(self, slot: int, length: int) -> None:
         """Keep only the first `length` cells of the slot; only where `MemoryTraits.cut` says so."""
+
+    def copy(self, source: int, target: int) -> bool:
+        """Give `target` what `source` holds, in place of what it held. False if there was no room."""
+
+    def save(self, slot: int) -> bytes | None:
+        """The cells of a slot, to be restored in this process; None if they cannot be had now."""
+
+    def restore(self, slot: int, data: bytes) -> bool:
+        """Give a slot cells that were saved, in place of what it held. False if there was no room."""
 
     def close(self) -> None:
         """Free the model and its memory; the backend is not used afterwards."""

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from inferno_runtime.backends.base import BackendError, MemoryTraits, ModelInfo, Span
+from inferno_runtime.backends.base import BackendError, MemoryTraits, ModelInfo, OutOfMemory, Span
 
-_CAPABLE = MemoryTraits(copy=True, cut=True, save=True, shift=False)
+_CAPABLE = MemoryTraits(copy=True, cut=True, save=True, shift=False, cell_bytes=4)
 
 
 def successor(tokens: Sequence[int], vocab_size: int) -> int:
@@ -31,44 +31,65 @@ class FakeBackend:
         vocab_size: int = 128,
         max_batch: int = 64,
         memory: MemoryTraits = _CAPABLE,
+        cells: int = 0,
         choose: Callable[[Sequence[int], int], int] = successor,
         on_evaluate: Callable[[Sequence[Span]], None] = lambda spans: None,
     ) -> None:
-        """choose: the likeliest next token; on_evaluate: called first, and may raise or advance a clock."""
+        """cells: of all slots together, if they share a pool; choose: the likeliest next token; on_evaluate: called
+        first, and may raise or advance a clock."""
         self.info = ModelInfo("fake", "fake", "none", 0, 0, context, vocab_size)
         self.description = "fake"
         self.memory = memory
         self.slots = slots
         self.context = context
         self.max_batch = max_batch
-        self.cells: list[list[int]] = [[] for _ in range(slots)]
+        self.cells = cells or slots * context
+        self.held: list[list[int]] = [[] for _ in range(slots)]
         self._choose = choose
         self._on_evaluate = on_evaluate
-        self._logits = np.zeros((slots, vocab_size), dtype=np.float32)
+        self._logits = np.zeros((slots * 16, vocab_size), dtype=np.float32)
 
     def evaluate(self, spans: Sequence[Span]) -> NDArray[np.float32]:
         self._on_evaluate(spans)
         if (count := sum(len(span.tokens) for span in spans)) > self.max_batch:
             raise BackendError(f"{count} tokens in a batch of at most {self.max_batch}")
+        if sum(map(len, self.held)) + count > self.cells:
+            raise OutOfMemory("the pool is full")
         wanted = 0
         self._logits[:] = 0
         for span in spans:
-            cells = self.cells[span.slot]
+            cells = self.held[span.slot]
             if span.start != len(cells):
                 raise BackendError(f"slot {span.slot} holds {len(cells)} cells, not {span.start}")
             if span.start + len(span.tokens) > self.context:
                 raise BackendError(f"slot {span.slot} is full")
-            cells.extend(span.tokens)
-            if span.logits:
-                self._logits[wanted, self._choose(cells, self.info.vocab_size)] = 10.0
-                wanted += 1
+            for at, token in enumerate(span.tokens):
+                cells.append(token)
+                if at >= len(span.tokens) - span.logits:
+                    self._logits[wanted, self._choose(cells, self.info.vocab_size)] = 10.0
+                    wanted += 1
         return self._logits[:wanted]
 
     def clear(self, slot: int) -> None:
-        self.cells[slot].clear()
+        self.held[slot].clear()
 
     def cut(self, slot: int, length: int) -> None:
-        del self.cells[slot][length:]
+        if not self.memory.cut or length > len(self.held[slot]):
+            raise BackendError(f"slot {slot} cannot be cut to {length} cells")
+        del self.held[slot][length:]
+
+    def copy(self, source: int, target: int) -> bool:
+        return self.restore(target, self.save(source))
+
+    def save(self, slot: int) -> bytes:
+        return np.asarray(self.held[slot], dtype=np.int32).tobytes()
+
+    def restore(self, slot: int, data: bytes) -> bool:
+        self.held[slot] = []
+        if sum(map(len, self.held)) + len(data) // 4 > self.cells:
+            return False
+        self.held[slot] = np.frombuffer(data, dtype=np.int32).tolist()
+        return True
 
     def close(self) -> None:
         pass

@@ -2,7 +2,7 @@
 
 Pure but for the backend and the clock that it is given; one thread drives it. A step
 
-1. gives free slots, lowest first, to the oldest waiting sequences,
+1. gives free slots to the oldest waiting sequences,
 2. decodes one token of every running sequence in one batch, and
 3. evaluates prompts, a piece of one sequence at a time, for as long as the step's time budget lasts.
 
@@ -16,15 +16,22 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from inferno_runtime.backends.base import Backend, BackendError, Span
+import numpy as np
+from numpy.typing import NDArray
+
+from inferno_runtime.backends.base import Backend, BackendError, OutOfMemory, Span
 from inferno_runtime.engine.cost import PrefillCost
-from inferno_runtime.engine.request import Finished, FinishReason, Request, Sampling, Started
+from inferno_runtime.engine.prefix_tree import BLOCK
+from inferno_runtime.engine.request import Finished, FinishReason, Request, Started
 from inferno_runtime.engine.sampling import SamplingError, sample
 from inferno_runtime.engine.sequence import Sequence
+from inferno_runtime.engine.slots import SlotTable
+from inferno_runtime.engine.store import PrefixStore
 
 logger = logging.getLogger(__name__)
 
 _LEAST_PIECE = 16  # tokens; a smaller piece costs nearly as much as this one
+_SMOOTHING = 0.2  # weight of the newest measurement
 
 
 @dataclass(slots=True)
@@ -47,17 +54,22 @@ class Scheduler:
         end_tokens: Iterable[int],
         step_budget: float,
         clock: Callable[[], float],
+        store_bytes: int = 0,
     ) -> None:
-        """step_budget: seconds of prompt evaluation in a step; clock: seconds, monotonic."""
+        """step_budget: seconds of prompt evaluation in a step; clock: seconds, monotonic; store_bytes: host memory for
+        the prefixes that slots have no room for."""
         self._backend = backend
         self._end_tokens = frozenset(end_tokens)
         self._budget = step_budget
         self._clock = clock
         self._cost = PrefillCost()
+        self._slots = SlotTable(backend, self._cost, PrefixStore(store_bytes))
         self._waiting: deque[Sequence] = deque()
         self._prefilling: list[Sequence] = []
         self._running: list[Sequence] = []  # by slot, as backends like it
-        self._free = list(range(backend.slots))
+        self._decode_seconds = 0.0  # of a step, smoothed
+        self._answer_tokens = 64.0  # of a sequence, smoothed: what one is expected to need when it does not say
+        self.preemptions = 0
         self._result = StepResult()
 
     @property
@@ -77,7 +89,7 @@ class Scheduler:
 
     @property
     def cells_used(self) -> int:
-        """Cells of the backend's memory that hold a token."""
+        """Cells that running sequences hold."""
         return sum(seq.position for seq in self._prefilling) + sum(seq.position for seq in self._running)
 
     def submit(self, request: Request) -> None:
@@ -86,12 +98,7 @@ class Scheduler:
 
     def cancel(self, request_id: int) -> None:
         """End a sequence before the next step; one that is unknown or has ended is ignored."""
-        for seq in self._waiting:
-            if seq.id == request_id:
-                self._waiting.remove(seq)
-                self._result.finished.append(Finished(request_id, FinishReason.CANCELLED))
-                return
-        for seq in (*self._running, *self._prefilling):
+        for seq in (*self._running, *self._prefilling, *self._waiting):
             if seq.id == request_id:
                 self._finish(seq, FinishReason.CANCELLED)
                 return
@@ -99,31 +106,83 @@ class Scheduler:
     def step(self) -> StepResult:
         """Advance every sequence as far as one step goes."""
         self._admit()
+        if not self._waiting:  # otherwise holes are filled as they come
+            self._slots.compact(self._running, self._decode_seconds)
+            self._running.sort(key=_by_slot)
         self._decode()
         self._prefill()
         result, self._result = self._result, StepResult()
         return result
 
+    # Admission
+
     def _admit(self) -> None:
-        while self._waiting and self._free:
+        passed: list[Sequence] = []  # they wait for another's prefix, and hold up nobody
+        while self._waiting and self._slots.free:
             seq = self._waiting.popleft()
-            seq.slot = min(self._free)  # dense numbers: a backend passes over runs of consecutive slots at once
-            self._free.remove(seq.slot)
-            seq.admitted = self._clock()
-            self._backend.clear(seq.slot)
+            if not self._has_room(seq):
+                passed.append(seq)
+                break
+            if not self._slots.acquire(seq):
+                passed.append(seq)
+                continue
+            seq.admitted = seq.admitted or self._clock()
+            if not seq.started:
+                seq.cached = seq.position
             self._prefilling.append(seq)
+        self._waiting.extendleft(reversed(passed))
+
+    def _has_room(self, seq: Sequence) -> bool:
+        """Whether the pool has cells for this sequence beside what is promised to those that run.
+
+        A sequence is promised its tokens and what answers have needed lately, not what it may need at most: if all
+        is used up none the less, the youngest gives its cells back.
+        """
+        if not self._backend.memory.shared or not self.active:
+            return True
+        promised = sum(self._expected_cells(other) for other in (*self._prefilling, *self._running))
+        return promised + self._expected_cells(seq) <= self._backend.cells
+
+    def _expected_cells(self, seq: Sequence) -> int:
+        return len(seq.tokens) + min(seq.remaining, int(self._answer_tokens))
+
+    # Decode
 
     def _decode(self) -> None:
-        if not self._running:
-            return
-        batch = list(self._running)
-        spans = [Span(seq.slot, seq.position, seq.tokens[-1:], logits=True) for seq in batch]
-        try:
-            logits = self._backend.evaluate(spans)
-        except BackendError as error:
-            self._decode_apart(batch, error)
-            return
-        self._take(batch, sample(logits, [self._choice(seq) for seq in batch]))
+        while self._running:
+            batch = list(self._running)
+            began = self._clock()
+            try:
+                logits = self._backend.evaluate([_next_span(seq) for seq in batch])
+            except OutOfMemory:
+                if not self._make_room():
+                    return
+            except BackendError as error:
+                self._decode_apart(batch, error)
+                return
+            else:
+                self._decode_seconds += _SMOOTHING * (self._clock() - began - self._decode_seconds)
+                self._take(batch, logits)
+                return
+
+    def _make_room(self) -> bool:
+        """Free cells for the batch: what is kept for later first, then what the youngest holds. False if all is lost."""
+        if self._slots.forget_retained():
+            return True
+        seqs = sorted((*self._prefilling, *self._running), key=lambda seq: seq.arrived)
+        if len(seqs) > 1:
+            self._preempt(seqs[-1])
+            return True
+        self._finish(seqs[0], FinishReason.ERROR, "There is no memory left for this request.", sound=False)
+        return False
+
+    def _preempt(self, seq: Sequence) -> None:
+        """Take the slot of a sequence; it goes on later from the text that it has."""
+        self.preemptions += 1
+        self._leave(seq, sound=True)
+        self._slots.forget_retained()
+        seq.slot, seq.position = -1, 0
+        self._waiting.appendleft(seq)
 
     def _decode_apart(self, batch: list[Sequence], error: BackendError) -> None:
         """Find out whose token it was that failed the batch, so that its neighbours go on."""
@@ -131,11 +190,11 @@ class Scheduler:
         for seq in batch:
             try:
                 self._rewind(seq)
-                logits = self._backend.evaluate([Span(seq.slot, seq.position, seq.tokens[-1:], logits=True)])
+                logits = self._backend.evaluate([_next_span(seq)])
             except BackendError as own:
-                self._finish(seq, FinishReason.ERROR, f"The model could not be evaluated: {own}")
+                self._finish(seq, FinishReason.ERROR, f"The model could not be evaluated: {own}", sound=False)
             else:
-                self._take([seq], sample(logits, [self._choice(seq)]))
+                self._take([seq], logits)
 
     def _rewind(self, seq: Sequence) -> None:
         """Bring a slot back to what the sequence knows of it, after a batch that failed part of the way."""
@@ -146,8 +205,10 @@ class Scheduler:
         head, start = seq.tokens[: seq.position], 0
         while start < len(head):
             piece = head[start : start + self._backend.max_batch]
-            self._backend.evaluate([Span(seq.slot, start, piece, logits=False)])
+            self._backend.evaluate([Span(seq.slot, start, piece, logits=0)])
             start += len(piece)
+
+    # Prefill
 
     def _prefill(self) -> None:
         deadline = self._clock() + self._budget
@@ -160,6 +221,7 @@ class Scheduler:
                 return
             self._prefill_piece(seq, max(fitting, _LEAST_PIECE))
             first = False
+            self._admit()  # who waited for this prefix need not wait for the next step
 
     def _urgency(self, seq: Sequence, now: float) -> float:
         """Seconds still to evaluate less seconds waited: the short go first, and the long when they have waited long."""
@@ -168,33 +230,40 @@ class Scheduler:
     def _prefill_piece(self, seq: Sequence, most: int) -> None:
         count = min(seq.left, most, self._backend.max_batch)
         last = count == seq.left
-        span = Span(seq.slot, seq.position, seq.tokens[seq.position : seq.position + count], logits=last)
+        span = Span(seq.slot, seq.position, seq.tokens[seq.position : seq.position + count], logits=int(last))
         began = self._clock()
         try:
             logits = self._backend.evaluate([span])
+        except OutOfMemory:
+            self._make_room()
+            return
         except BackendError as error:
-            self._finish(seq, FinishReason.ERROR, f"The prompt could not be evaluated: {error}")
+            self._finish(seq, FinishReason.ERROR, f"The prompt could not be evaluated: {error}", sound=False)
             return
         now = self._clock()
         if count >= _LEAST_PIECE:
             self._cost.observe(count, seq.position, now - began)
         if not last:
             seq.position += count
+            self._slots.index(seq)
             return
         seq.position += count - 1  # _take accounts for the last one, as in a decode
         self._prefilling.remove(seq)
         self._running.append(seq)
-        self._running.sort(key=lambda seq: seq.slot)
-        self._result.started.append(
-            Started(seq.id, cached_tokens=0, queued=seq.admitted - seq.arrived, prefill=now - seq.admitted)
-        )
-        self._take([seq], sample(logits, [self._choice(seq)]))
+        self._running.sort(key=_by_slot)
+        self._slots.prefilled(seq)
+        if not seq.started:
+            seq.started = True
+            self._result.started.append(
+                Started(seq.id, seq.cached, queued=seq.admitted - seq.arrived, prefill=now - seq.admitted)
+            )
+        self._take([seq], logits)
 
-    def _choice(self, seq: Sequence) -> tuple[Sampling, dict[int, int], int]:
-        return seq.request.sampling, seq.counts, len(seq.tokens)
+    # What came of it
 
-    def _take(self, batch: list[Sequence], chosen: list[int | SamplingError]) -> None:
+    def _take(self, batch: list[Sequence], logits: NDArray[np.float32]) -> None:
         """Give each sequence of the batch, whose last token was just evaluated, the next one."""
+        chosen = sample(logits, [(seq.request.sampling, seq.counts, len(seq.tokens)) for seq in batch])
         ids, tokens = self._result.ids, self._result.tokens
         for seq, token in zip(batch, chosen, strict=True):
             seq.position += 1
@@ -207,10 +276,28 @@ class Scheduler:
             seq.append(token)
             ids.append(seq.id)
             tokens.append(token)
-            if seq.generated >= seq.request.max_tokens or len(seq.tokens) >= self._backend.context:
+            if seq.remaining <= 0 or len(seq.tokens) >= self._backend.context:
                 self._finish(seq, FinishReason.LENGTH)
+            elif seq.position >= seq.indexed + BLOCK:
+                self._slots.index(seq)
 
-    def _finish(self, seq: Sequence, reason: FinishReason, error: str | None = None) -> None:
-        (self._running if seq in self._running else self._prefilling).remove(seq)
-        self._free.append(seq.slot)
+    def _finish(self, seq: Sequence, reason: FinishReason, error: str | None = None, *, sound: bool = True) -> None:
+        if reason in (FinishReason.STOP, FinishReason.LENGTH):
+            self._answer_tokens += _SMOOTHING * (seq.generated - self._answer_tokens)
+        self._leave(seq, sound=sound)
         self._result.finished.append(Finished(seq.id, reason, error))
+
+    def _leave(self, seq: Sequence, *, sound: bool) -> None:
+        if seq in self._waiting:
+            self._waiting.remove(seq)
+            return
+        (self._running if seq in self._running else self._prefilling).remove(seq)
+        self._slots.release(seq, sound=sound)
+
+
+def _by_slot(seq: Sequence) -> int:
+    return seq.slot
+
+
+def _next_span(seq: Sequence) -> Span:
+    return Span(seq.slot, seq.position, seq.tokens[-1:], logits=1)

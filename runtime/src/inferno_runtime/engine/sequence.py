@@ -9,8 +9,9 @@ from inferno_runtime.engine.request import Request
 class Sequence:
     """A request, the slot it holds and how far it has come.
 
-    The slot's cells hold `tokens[:position]`. While `position` < `len(tokens)` - 1 the sequence is in prefill; afterwards
-    exactly one token, the last sampled, is still to be evaluated, and that is the next decode.
+    The slot's cells hold `tokens[:position]`. In prefill the tokens beyond are evaluated piece by piece; afterwards exactly
+    one, the last sampled, is still to be evaluated, and that is the next decode. A sequence that is preempted gives its
+    slot up and keeps its tokens: later it is in prefill again, and goes on where it stopped.
     """
 
     request: Request
@@ -18,6 +19,9 @@ class Sequence:
     slot: int = -1
     admitted: float = 0.0
     position: int = 0
+    cached: int = 0  # tokens of the prompt that were not evaluated again
+    started: bool = False  # a token was sampled; stays so when the sequence is preempted
+    indexed: int = 0  # tokens that the slot table knows of
     tokens: list[int] = field(default_factory=list)
     counts: dict[int, int] = field(default_factory=dict)  # of generated tokens, for the penalties
 
@@ -32,6 +36,11 @@ class Sequence:
     def generated(self) -> int:
         """Tokens generated so far."""
         return len(self.tokens) - len(self.request.prompt)
+
+    @property
+    def remaining(self) -> int:
+        """Tokens that may still be generated."""
+        return self.request.max_tokens - self.generated
 
     @property
     def left(self) -> int:

@@ -16,6 +16,7 @@ from inferno_runtime.backends import load_backend
 from inferno_runtime.backends.base import Backend, ModelError, Span
 from inferno_runtime.config import EngineConfig
 from inferno_runtime.engine.scheduler import Scheduler, StepResult
+from inferno_runtime.memory import memory_available
 from inferno_runtime.worker.frames import (
     Cancel,
     Failed,
@@ -30,6 +31,8 @@ from inferno_runtime.worker.frames import (
     encode,
     to_engine,
 )
+
+_MOST_STORE_BYTES = 8 << 30  # that a pod takes for evicted prefixes without being told to
 
 
 class Connection:
@@ -103,7 +106,11 @@ def run(connection: Connection) -> None:
         connection.flush()
         return
     scheduler = Scheduler(
-        backend, end_tokens=load.end_tokens, step_budget=config.step_budget_ms / 1000, clock=time.monotonic
+        backend,
+        end_tokens=load.end_tokens,
+        step_budget=config.step_budget_ms / 1000,
+        clock=time.monotonic,
+        store_bytes=_store_bytes(config),
     )
     connection.send(Ready(backend.info, backend.context, backend.slots, backend.description))
     while True:
@@ -122,6 +129,13 @@ def _first_frame(connection: Connection) -> Load:
     if len(frames) != 1 or not isinstance(frames[0], Load):
         raise ValueError("the first frame must be the one that names the model")
     return frames[0]
+
+
+def _store_bytes(config: EngineConfig) -> int:
+    """Host memory for evicted prefixes: what is configured, or a share of what the model has left free."""
+    if config.prefix_cache_mb is not None:
+        return config.prefix_cache_mb << 20
+    return min(memory_available() // 4, _MOST_STORE_BYTES)
 
 
 def _warm_up(backend: Backend) -> None:

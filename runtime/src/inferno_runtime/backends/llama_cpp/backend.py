@@ -3,6 +3,7 @@
 Only the library's low-level functions are used; its high-level class serves one sequence at a time.
 """
 
+import ctypes
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,18 +34,18 @@ class LlamaBackend:
         self.slots = config.slots
         self.context = config.context_length or min(self.info.context_train or _DEFAULT_CONTEXT, _DEFAULT_CONTEXT)
         self.max_batch = max(config.micro_batch, config.slots)
+        self._unified = config.kv_layout == "unified"
+        self.cells = self.context if self._unified else self.context * self.slots
+        self._threads = config.threads or cpu_quota()
         self._context = self._create_context(path, config)
         self._memory = api.llama_get_memory(self._context)
-        recurrent = api.llama_model_is_recurrent(self._model) or api.llama_model_is_hybrid(self._model)
-        sliding = api.llama_model_n_swa(self._model) > 0
-        whole = not recurrent and not sliding
-        self.memory = MemoryTraits(
-            copy=True, cut=whole, save=True, shift=whole and bool(api.llama_memory_can_shift(self._memory))
-        )
+        self.memory = self._memory_traits()
         self.description = f"libllama, CPU kernels: {self._library.cpu_variant}, {self._threads} threads"
         self._batch = _Batch(api, self.max_batch)
+        self._saved: tuple[int, bytes] | None = None  # the slot that was last saved, while nothing has changed it
 
     def evaluate(self, spans: Sequence[Span]) -> NDArray[np.float32]:
+        self._saved = None
         wanted = self._batch.fill(spans)
         status = self._api.llama_decode(self._context, self._batch.struct)
         if status == 1:
@@ -57,27 +58,85 @@ class LlamaBackend:
         return np.ctypeslib.as_array(pointer, shape=(wanted, self.info.vocab_size))
 
     def clear(self, slot: int) -> None:
+        self._saved = None
         self._api.llama_memory_seq_rm(self._memory, slot, -1, -1)
 
     def cut(self, slot: int, length: int) -> None:
+        self._saved = None
         if not self._api.llama_memory_seq_rm(self._memory, slot, length, -1):
             raise BackendError(f"slot {slot} cannot be cut to {length} cells")
+
+    def copy(self, source: int, target: int) -> bool:
+        if self._unified:
+            self.clear(target)
+            self._api.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+            return True
+        # libllama's own copy between streams moves their whole capacity, and not before the next evaluation; this moves
+        # what is used, now. Followers of one leader come one after another, and it is saved for all of them at once.
+        if self._saved is None or self._saved[0] != source:
+            data = self.save(source)
+            if data is None:
+                return False
+            self._saved = (source, data)
+        saved = self._saved
+        done = self.restore(target, saved[1])
+        self._saved = saved
+        return done
+
+    def save(self, slot: int) -> bytes | None:
+        size = self._api.llama_state_seq_get_size_ext(self._context, slot, 0)
+        if not size:
+            return None
+        buffer = (ctypes.c_uint8 * size)()
+        written = self._api.llama_state_seq_get_data_ext(self._context, buffer, size, slot, 0)
+        return bytes(memoryview(buffer)[:written]) if written else None
+
+    def restore(self, slot: int, data: bytes) -> bool:
+        self.clear(slot)
+        buffer = (ctypes.c_uint8 * len(data)).from_buffer_copy(data)
+        return bool(self._api.llama_state_seq_set_data_ext(self._context, buffer, len(data), slot, 0))
 
     def close(self) -> None:
         self._api.llama_free(self._context)
         self._api.llama_model_free(self._model)
 
+    def _memory_traits(self) -> MemoryTraits:
+        """What this model's memory can do, from what the library says of it."""
+        api = self._api
+        recurrent = api.llama_model_is_recurrent(self._model) or api.llama_model_is_hybrid(self._model)
+        whole = not recurrent and api.llama_model_n_swa(self._model) == 0
+        return MemoryTraits(
+            copy=True,
+            cut=whole,
+            save=True,
+            shift=whole and bool(api.llama_memory_can_shift(self._memory)),
+            shared=self._unified,
+            cell_bytes=self._cell_bytes(),
+        )
+
+    def _cell_bytes(self) -> int:
+        """What a cell takes, measured on one, since architectures lay their caches out in different ways."""
+        api = self._api
+        batch = _Batch(api, 2)
+        sizes = []
+        for position in (0, 1):
+            batch.fill([Span(0, position, [0], logits=0)])
+            if api.llama_decode(self._context, batch.struct) != 0:
+                return 0
+            sizes.append(api.llama_state_seq_get_size_ext(self._context, 0, 0))
+        api.llama_memory_seq_rm(self._memory, 0, -1, -1)
+        return max(sizes[1] - sizes[0], 0)
+
     def _create_context(self, path: Path, config: EngineConfig) -> object:
         api = self._api
         params = api.llama_context_default_params()
-        cells = -(-self.context // 256) * 256  # libllama rounds a stream's cells up to this
-        params.n_ctx = cells * self.slots
+        rounded = -(-self.context // 256) * 256  # libllama rounds a stream's cells up to this
+        params.n_ctx = rounded if self._unified else rounded * self.slots
         params.n_batch = self.max_batch
         params.n_ubatch = min(config.micro_batch, self.max_batch)
         params.n_seq_max = self.slots
         params.n_outputs_max = self.slots  # one row of logits per sequence, and not per token of a prompt
-        params.kv_unified = False
-        self._threads = config.threads or cpu_quota()
+        params.kv_unified = self._unified
         params.n_threads = params.n_threads_batch = self._threads
         params.flash_attn_type = _FLASH_ATTENTION[config.flash_attention]
         params.type_k = params.type_v = getattr(api, f"GGML_TYPE_{config.kv_cache_type.upper()}")
@@ -124,8 +183,8 @@ class _Batch:
             self._slots[at:end] = span.slot
             self._wanted[at:end] = 0
             if span.logits:
-                self._wanted[end - 1] = 1
-                wanted += 1
+                self._wanted[end - span.logits : end] = 1
+                wanted += span.logits
             at = end
         self.struct.n_tokens = at
         return wanted

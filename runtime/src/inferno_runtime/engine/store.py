@@ -1,0 +1,64 @@
+"""Evicted prefixes in host memory, under a byte limit."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from inferno_runtime.engine.prefix_tree import PrefixTree
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """The saved cells of one prefix."""
+
+    tokens: list[int]
+    data: bytes
+
+
+class PrefixStore:
+    """Keeps what slots held, the least recently used goes first."""
+
+    def __init__(self, limit: int) -> None:
+        """limit: bytes of saved cells; 0 keeps nothing."""
+        self._limit = limit
+        self._entries: OrderedDict[Entry, None] = OrderedDict()  # least recently used first
+        self._tree: PrefixTree[Entry] = PrefixTree()
+        self.used = 0  # bytes
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def fits(self, size: int) -> bool:
+        """Whether something of `size` bytes would be kept at all."""
+        return 0 < size <= self._limit
+
+    def put(self, tokens: list[int], data: bytes) -> None:
+        """Keep a prefix; what is a prefix of it in turn is dropped, and so is what no longer fits."""
+        if not self.fits(len(data)):
+            return
+        for entry in [entry for entry in self._entries if tokens[: len(entry.tokens)] == entry.tokens]:
+            self._drop(entry)
+        while self.used + len(data) > self._limit:
+            self._drop(next(iter(self._entries)))
+        entry = Entry(tokens, data)
+        self._entries[entry] = None
+        self._tree.extend(entry, tokens, len(tokens))
+        self.used += len(data)
+
+    def longest(self, tokens: list[int], *, whole: bool) -> tuple[int, Entry | None]:
+        """The longest prefix of `tokens` that is kept. whole: only entries that are prefixes of `tokens` themselves."""
+        return self._tree.longest(
+            tokens,
+            lambda entry: entry.tokens,
+            (lambda entry: tokens[: len(entry.tokens)] == entry.tokens and len(entry.tokens) < len(tokens))
+            if whole
+            else (lambda _: True),
+        )
+
+    def touch(self, entry: Entry) -> None:
+        """Note that an entry was used."""
+        self._entries.move_to_end(entry)
+
+    def _drop(self, entry: Entry) -> None:
+        del self._entries[entry]
+        self._tree.remove(entry)
+        self.used -= len(entry.data)

@@ -1,0 +1,77 @@
+"""A scheduler on a fake backend and a virtual clock, with a record of what it said."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from inferno_runtime.backends.base import BackendError, Span
+from inferno_runtime.backends.fake import FakeBackend, successor
+from inferno_runtime.engine.request import Finished, Request, Sampling, Started
+from inferno_runtime.engine.scheduler import Scheduler
+
+GREEDY = Sampling(temperature=0)
+END = 0  # the fake model never chooses it by itself
+
+
+class Rig:
+    """A scheduler, what it was asked and what it said."""
+
+    def __init__(self, budget: float = 0.05, store_bytes: int = 0, **backend: Any) -> None:
+        self.now = 0.0
+        self.token_seconds = 0.001
+        self.calls: list[list[Span]] = []
+        self.fail_slots: set[int] = set()
+        self.backend = FakeBackend(on_evaluate=self._on_evaluate, **backend)
+        self.scheduler = Scheduler(
+            self.backend, end_tokens=[END], step_budget=budget, clock=lambda: self.now, store_bytes=store_bytes
+        )
+        self.prompts: dict[int, tuple[list[int], int]] = {}
+        self.said: dict[int, list[int]] = defaultdict(list)
+        self.finished: dict[int, Finished] = {}
+        self.started: dict[int, Started] = {}
+
+    def _on_evaluate(self, spans: Sequence[Span]) -> None:
+        self.calls.append(list(spans))
+        self.now += self.token_seconds * sum(len(span.tokens) for span in spans)
+        if self.fail_slots & {span.slot for span in spans}:
+            raise BackendError("broken")
+
+    @property
+    def evaluated(self) -> int:
+        """Tokens that the backend has evaluated."""
+        return sum(len(span.tokens) for call in self.calls for span in call)
+
+    def submit(self, request_id: int, prompt: list[int], max_tokens: int = 8, **options: Any) -> None:
+        """Ask for a sequence, greedily."""
+        self.prompts[request_id] = (prompt, max_tokens)
+        self.scheduler.submit(Request(request_id, prompt, max_tokens, GREEDY, **options))
+
+    def step(self) -> None:
+        """One step, whose outcome must make sense."""
+        result = self.scheduler.step()
+        for started in result.started:
+            assert started.id not in self.started, "started twice"
+            self.started[started.id] = started
+        for request_id, token in zip(result.ids, result.tokens, strict=True):
+            assert request_id in self.started, "a token before the start"
+            assert request_id not in self.finished, "a token after the end"
+            self.said[request_id].append(token)
+        for finished in result.finished:
+            assert finished.id not in self.finished, "ended twice"
+            self.finished[finished.id] = finished
+
+    def run(self) -> None:
+        """Steps until there is nothing left to do."""
+        for _ in range(20_000):
+            if not self.scheduler.busy:
+                return
+            self.step()
+        raise AssertionError("the scheduler does not come to an end")
+
+
+def expected(prompt: Sequence[int], count: int, vocab_size: int = 128) -> list[int]:
+    """What the fake model says after `prompt`."""
+    tokens = list(prompt)
+    for _ in range(count):
+        tokens.append(successor(tokens, vocab_size))
+    return tokens[len(prompt) :]
