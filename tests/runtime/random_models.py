@@ -1,0 +1,96 @@
+"""Tiny models with random weights, for the kinds of memory that the built-in model has not."""
+
+from pathlib import Path
+
+import gguf
+import numpy as np
+
+from inferno_runtime.models.source import DEFAULT_MODEL
+
+WIDTH, LAYERS, CONTEXT = 64, 2, 512
+
+
+def recurrent(path: Path) -> Path:
+    """A Mamba model: its memory is a state that cannot be cut."""
+    writer = _writer(path, "mamba")
+    inner, state, rank, kernel = 2 * WIDTH, 16, 8, 4
+    writer.add_feed_forward_length(0)
+    writer.add_head_count(0)
+    writer.add_ssm_conv_kernel(kernel)
+    writer.add_ssm_inner_size(inner)
+    writer.add_ssm_state_size(state)
+    writer.add_ssm_time_step_rank(rank)
+    for layer in range(LAYERS):
+        shapes = {
+            "ssm_in.weight": (2 * inner, WIDTH),
+            "ssm_conv1d.weight": (inner, kernel),
+            "ssm_conv1d.bias": (inner,),
+            "ssm_x.weight": (rank + 2 * state, inner),
+            "ssm_dt.weight": (inner, rank),
+            "ssm_dt.bias": (inner,),
+            "ssm_d": (inner,),
+            "ssm_out.weight": (WIDTH, inner),
+        }
+        _add(writer, layer, shapes, norms=("attn_norm",))
+        decay = -np.tile(np.arange(1, state + 1, dtype=np.float32), (inner, 1))
+        writer.add_tensor(f"blk.{layer}.ssm_a", decay)
+    return _write(writer, path)
+
+
+def sliding_window(path: Path, window: int = 32) -> Path:
+    """A Gemma 2 model whose every other layer sees the last `window` tokens only."""
+    writer = _writer(path, "gemma2")
+    heads, size, hidden = 4, 16, 128
+    writer.add_feed_forward_length(hidden)
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(heads)
+    writer.add_key_length(size)
+    writer.add_value_length(size)
+    writer.add_sliding_window(window)
+    for layer in range(LAYERS):
+        shapes = {f"attn_{name}.weight": (heads * size, WIDTH) for name in "qkv"}
+        shapes |= {
+            "attn_output.weight": (WIDTH, heads * size),
+            "ffn_gate.weight": (hidden, WIDTH),
+            "ffn_up.weight": (hidden, WIDTH),
+            "ffn_down.weight": (WIDTH, hidden),
+        }
+        _add(writer, layer, shapes, norms=("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm"))
+    return _write(writer, path)
+
+
+def _writer(path: Path, architecture: str) -> gguf.GGUFWriter:
+    """A writer with the built-in model's vocabulary."""
+    writer = gguf.GGUFWriter(path, architecture)
+    writer.add_context_length(CONTEXT)
+    writer.add_embedding_length(WIDTH)
+    writer.add_block_count(LAYERS)
+    writer.add_layer_norm_rms_eps(1e-5)
+    source = gguf.GGUFReader(DEFAULT_MODEL)
+    for field in source.fields.values():
+        if field.name.startswith("tokenizer.") and not field.name.endswith("chat_template"):
+            kinds = field.types
+            writer.add_key_value(field.name, field.contents(), kinds[0], kinds[-1] if len(kinds) > 1 else None)
+    vocabulary = len(source.fields["tokenizer.ggml.tokens"].contents())
+    writer.add_tensor("token_embd.weight", _random(0, vocabulary, WIDTH) * np.float32(WIDTH**0.5))
+    writer.add_tensor("output_norm.weight", np.ones(WIDTH, dtype=np.float32))
+    return writer
+
+
+def _add(writer: gguf.GGUFWriter, layer: int, shapes: dict[str, tuple[int, ...]], norms: tuple[str, ...]) -> None:
+    for name in norms:
+        writer.add_tensor(f"blk.{layer}.{name}.weight", np.ones(WIDTH, dtype=np.float32))
+    for number, (name, shape) in enumerate(shapes.items()):
+        writer.add_tensor(f"blk.{layer}.{name}", _random(1 + layer * 100 + number, *shape))
+
+
+def _random(seed: int, *shape: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    return np.random.default_rng(seed).normal(0, shape[-1] ** -0.5, shape).astype(np.float32)
+
+
+def _write(writer: gguf.GGUFWriter, path: Path) -> Path:
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
