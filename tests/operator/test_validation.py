@@ -1,12 +1,14 @@
 """What the API server itself says about an InfernoModel: there is no webhook."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cluster.cluster import Cluster, KubectlError
 from tests.operator.namespace import Namespace
+from tests.unit.operator.test_examples import EXAMPLES
 from tests.unit.operator.test_source import REFUSED, UNDERSTOOD
 
 GOOD = {"model": {"source": "pvc://models/tiny.gguf"}}
@@ -118,3 +120,8 @@ def test_scale_is_a_subresource(namespace: Namespace) -> None:
     namespace.model()
     namespace.kubectl("scale", "infernomodel/tiny", "--replicas=4")
     assert namespace.get("im", "tiny")["spec"]["replicas"] == 4
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_the_examples_are_taken(namespace: Namespace, path: Path) -> None:
+    namespace.kubectl("apply", "--dry-run=server", "--validate=strict", f"--filename={path}")
