@@ -8,7 +8,7 @@ import yaml
 
 from tests.cluster.waiting import until
 from tests.operator.namespace import CHILDREN, SOURCE, Namespace
-from tests.operator.process import IMAGE, OperatorProcess
+from tests.operator.process import IMAGE
 
 pytestmark = pytest.mark.usefixtures("operator")
 
@@ -138,17 +138,3 @@ def test_children_that_were_kept_are_taken_up_again(namespace: Namespace) -> Non
     namespace.model()
     namespace.until_condition("Ready", "True", "Serving")
     assert [each["metadata"]["name"] for each in namespace.pods()] == [pod["metadata"]["name"]]
-
-
-def test_settled_means_quiet(namespace: Namespace, operator: OperatorProcess) -> None:
-    namespace.serve()
-    versions = {kind: namespace.get(kind, name)["metadata"]["resourceVersion"] for kind, name in CHILDREN.items()}
-    writes = operator.writes
-    for number in range(5):
-        passes = operator.passes
-        namespace.kubectl("annotate", "--overwrite", "im", "tiny", f"touched={number}")
-        until("another pass", lambda passes=passes: operator.passes > passes)  # type: ignore[misc]
-    assert operator.writes == writes
-    assert versions == {
-        kind: namespace.get(kind, name)["metadata"]["resourceVersion"] for kind, name in CHILDREN.items()
-    }

@@ -8,8 +8,9 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.waiting import until
 from tests.operator.conftest import OWN_NAMESPACE, StartOperator
-from tests.operator.namespace import CHILDREN, Namespace
+from tests.operator.namespace import CHILDREN, SOURCE, Namespace
 from tests.operator.process import OperatorProcess
+from tests.unit.operator.test_manifests import CASES
 
 
 def versions(namespace: Namespace) -> dict[str, str]:
@@ -24,13 +25,36 @@ def slots(namespace: Namespace) -> str:
     return str(config["data"]["model.yaml"]) if config else ""
 
 
+def alone(namespace: Namespace) -> tuple[str, ...]:
+    """Flags of an operator whose writes are all about this namespace, since it knows no other."""
+    return "--no-leader-election", f"--namespace={namespace.name}"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_settled_means_quiet(start_operator: StartOperator, namespace: Namespace, case: str) -> None:
+    """However the API server spells what it was given, a pass after the last change writes nothing."""
+    spec = CASES[case] | {"replicas": 0}
+    source = spec.pop("model", {}).get("source", SOURCE)
+    with start_operator(*alone(namespace)) as operator:
+        operator.leading()
+        namespace.model(source=source, **spec)
+        namespace.until_condition("Ready", "True", "ScaledToZero")
+        until("the queue to be empty", lambda: operator.metric("inferno_operator_queue_depth") == 0)
+        writes = operator.writes
+        for number in range(5):
+            passes = operator.passes
+            namespace.kubectl("annotate", "--overwrite", "im", "tiny", f"touched={number}")
+            until("another pass", lambda passes=passes: operator.passes > passes)  # type: ignore[misc]
+        assert operator.writes == writes
+
+
 def test_a_restart_writes_nothing(start_operator: StartOperator, namespace: Namespace) -> None:
-    with start_operator() as operator:
+    with start_operator(*alone(namespace)) as operator:
         operator.leading()
         namespace.serve()
         assert operator.terminate() == 0
     before = versions(namespace)
-    with start_operator() as operator:
+    with start_operator(*alone(namespace)) as operator:
         operator.leading()
         until("a pass", lambda: operator.passes >= 1)
         until("the queue to be empty", lambda: operator.metric("inferno_operator_queue_depth") == 0)
@@ -88,7 +112,7 @@ def test_who_loses_the_lease_ends(start_operator: StartOperator, cluster: Cluste
 def test_only_its_namespaces(start_operator: StartOperator, namespace: Namespace) -> None:
     other = Namespace(namespace.cluster, f"{namespace.name}-other")
     other.model()
-    with start_operator("--no-leader-election", f"--namespace={namespace.name}") as operator:
+    with start_operator(*alone(namespace)) as operator:
         operator.leading()
         namespace.serve()
         assert other.get("deployment", "tiny") is None
