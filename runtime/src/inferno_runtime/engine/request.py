@@ -24,6 +24,17 @@ class Sampling(msgspec.Struct, frozen=True, array_like=True):
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     seed: int = 0  # 64 bits; equal seeds and requests give equal text
+    repeat_penalty: float = 1.0  # 1 is off
+    repeat_last_n: int = 64  # tokens of prompt and text that repeat_penalty looks back over; -1 is all of them
+    typical_p: float = 1.0  # 1 is off
+    top_n_sigma: float = 0.0  # 0 and less is off
+    xtc_probability: float = 0.0
+    xtc_threshold: float = 0.1  # more than 0.5 is off
+    dry_multiplier: float = 0.0  # 0 is off
+    dry_base: float = 1.75
+    dry_allowed_length: int = 2
+    dry_penalty_last_n: int = -1  # tokens of prompt and text that DRY looks back over; -1 is all of them
+    logit_bias: tuple[tuple[int, float], ...] = ()  # (token, what is added to its logit)
 
     @property
     def greedy(self) -> bool:
