@@ -51,7 +51,7 @@ def reference(row: np.ndarray, choice: Choice, xtc_number: float) -> dict[int, f
     if params.top_k:
         values = head(values, params.top_k)
     if params.typical_p < 1:
-        chances = softmax(values)
+        chances = {token: chance for token, chance in softmax(values).items() if chance > 0}
         entropy = -sum(chance * math.log(chance) for chance in chances.values())
         order = sorted(chances, key=lambda token: abs(-math.log(chances[token]) - entropy))
         sums = [0, *itertools.accumulate(chances[token] for token in order)]

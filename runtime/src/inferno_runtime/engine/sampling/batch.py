@@ -97,11 +97,11 @@ def candidates(block: Floats, columns: Columns, width: int) -> tuple[Ids, Double
     Returns tokens and logits, shape (rows, at most width), likeliest first; minus infinity is out. The first logit of a
     row is not finite if the row allows no choice.
     """
-    ids, values = largest(block, min(width, block.shape[1]))
+    top_k = columns.of(lambda params: params.top_k or np.inf)
+    ids, values = largest(block, int(min(width, block.shape[1], top_k.max())))
     least = _sigma_floors(block, columns)
     if least is not None:
         values[values < least] = -np.inf
-    top_k = columns.of(lambda params: params.top_k or np.inf)
     values[np.arange(values.shape[1]) >= top_k] = -np.inf
     failed = ~np.isfinite(values[:, 0])
     if failed.any():

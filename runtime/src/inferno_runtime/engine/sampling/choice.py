@@ -96,10 +96,12 @@ Counted = tuple[Sampling, Mapping[int, int], int]  # parameters, counts of gener
 
 
 def from_counts(sampling: Sampling, counts: Mapping[int, int], position: int) -> Choice:
-    """A choice where only the counts of the generated tokens are known, and not their order."""
-    generated = [token for token, count in counts.items() for _ in range(count)]
-    prompt = [-1] * (position - len(generated))
-    return Choice(sampling, History(prompt + generated, len(prompt)))
+    """A choice that knows only how often tokens were generated: for presence and frequency penalties, and no others."""
+    history = History([-1] * position, prompt_length=position)
+    history._ids = np.fromiter(counts.keys(), np.intp, len(counts))
+    history._counts = np.fromiter(counts.values(), np.float32, len(counts))
+    history._index = dict.fromkeys(counts, 0)
+    return Choice(sampling, history)
 
 
 def _grown(array: NDArray[Any], least: int) -> NDArray[Any]:
