@@ -14,6 +14,7 @@ from inferno_runtime.worker.errors import (
     EngineUnavailable,
     GenerationFailed,
     GenerationTimeout,
+    OutOfMemory,
     Overloaded,
 )
 from tests.unit.server.conftest import Running, Start, error_of
@@ -125,6 +126,7 @@ async def test_a_stop_string_does_not_show(server: Running, stream: bool) -> Non
     ("error", "status", "kind", "code"),
     [
         (Overloaded("Full."), 503, "server_error", "overloaded"),
+        (OutOfMemory("Too long."), 507, "server_error", "out_of_memory"),
         (EngineUnavailable("Gone."), 503, "server_error", "engine_unavailable"),
         (EngineLost("Lost."), 500, "server_error", "engine_restarted"),
         (GenerationFailed("Failed."), 500, "server_error", "generation_failed"),

@@ -12,6 +12,7 @@ class FinishReason(StrEnum):
     LENGTH = "length"  # max_tokens or the context was reached
     CANCELLED = "cancelled"
     ERROR = "error"
+    NO_MEMORY = "no_memory"
 
 
 class Sampling(msgspec.Struct, frozen=True, array_like=True):
@@ -82,4 +83,4 @@ class Finished(msgspec.Struct, frozen=True, array_like=True):
 
     id: int
     reason: FinishReason
-    error: str | None = None  # a sentence for the client, with reason ERROR
+    error: str | None = None  # a sentence for the client, with ERROR and NO_MEMORY

@@ -173,7 +173,7 @@ class Scheduler:
         if len(seqs) > 1:
             self._preempt(seqs[-1])
             return True
-        self._finish(seqs[0], FinishReason.ERROR, "There is no memory left for this request.", sound=False)
+        self._finish(seqs[0], FinishReason.NO_MEMORY, "There is no memory for a request of this length.", sound=False)
         return False
 
     def _preempt(self, seq: Sequence) -> None:

@@ -21,6 +21,7 @@ from inferno_runtime.worker.errors import (
     EngineLost,
     EngineUnavailable,
     GenerationTimeout,
+    OutOfMemory,
     Overloaded,
 )
 from inferno_runtime.worker.generation import Generation
@@ -198,6 +199,8 @@ class GenerationHandler(BaseHandler):
                 return errors.unavailable(str(error), retry_after=1, code="overloaded")
             case EngineUnavailable():
                 return errors.unavailable(str(error))
+            case OutOfMemory():
+                return ApiError(507, str(error), kind=errors.SERVER, code="out_of_memory")
             case EngineLost():
                 return ApiError(500, str(error), kind=errors.SERVER, code="engine_restarted")
             case _:

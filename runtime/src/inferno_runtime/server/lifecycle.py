@@ -1,6 +1,7 @@
 """From the start of the process to its end: load, serve, drain, stop."""
 
 import asyncio
+import json
 import logging
 import signal
 import time
@@ -115,6 +116,12 @@ class Server:
 
     async def _stop_engines(self) -> None:
         await asyncio.gather(*(served.engine.stop() for served in self._context.registry))
+
+
+def _invitation(url: str, model: str) -> str:
+    """A command that a person can paste."""
+    question = {"model": model, "messages": [{"role": "user", "content": "What is the capital of France?"}]}
+    return f"Try: curl {url}/chat/completions -H 'Content-Type: application/json' -d '{json.dumps(question)}'"
 
 
 def _url(host: str, bound: socket) -> str:

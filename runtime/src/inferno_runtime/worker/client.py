@@ -20,6 +20,7 @@ from inferno_runtime.worker.process import EngineProcess
 logger = logging.getLogger(__name__)
 
 _RESTART_DELAYS = (0.0, 1.0, 5.0, 15.0, 60.0)  # seconds; the last one for all further attempts
+_RESTART_PATIENCE = 30.0  # seconds that a request waits for an engine that is being started again
 _HOPELESS_AFTER = 3  # restarts in a row without a token
 
 
@@ -142,10 +143,11 @@ class EngineClient:
             raise Overloaded("The queue is full; try again later.")
 
     async def _wait_until_ready(self, deadline: float | None) -> None:
-        loop = asyncio.get_running_loop()
-        timeout = None if deadline is None else deadline - loop.time()
+        left = _RESTART_PATIENCE
+        if deadline is not None:
+            left = min(left, deadline - asyncio.get_running_loop().time())
         try:
-            await asyncio.wait_for(self._ready.wait(), timeout)
+            await asyncio.wait_for(self._ready.wait(), left)
         except TimeoutError:
             raise EngineUnavailable(f"The model is not ready: {self.state_reason}.") from None
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from inferno_runtime.engine.detokenizer import Detokenizer
 from inferno_runtime.engine.request import Finished, FinishReason, Started, Usage
-from inferno_runtime.worker.errors import EngineError, GenerationFailed, GenerationTimeout
+from inferno_runtime.worker.errors import EngineError, GenerationFailed, GenerationTimeout, OutOfMemory
 
 
 @dataclass(slots=True)
@@ -142,7 +142,9 @@ class Generation:
 
     def on_finished(self, finished: Finished) -> None:
         """The engine ended the sequence."""
-        if finished.reason is FinishReason.ERROR:
+        if finished.reason is FinishReason.NO_MEMORY:
+            self.fail(OutOfMemory(finished.error or "There is no memory for this request."))
+        elif finished.reason is FinishReason.ERROR:
             self.fail(GenerationFailed(finished.error or "The sequence could not be evaluated."))
         else:
             self._end(finished.reason)
