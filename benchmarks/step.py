@@ -38,7 +38,8 @@ class InstantBackend:
         self.info = ModelInfo("fake", "fake", "none", 0, 0, context, VOCABULARY)
         self.description = "instant"
         self.memory = MemoryTraits(copy=True, cut=True, save=True, shift=False)
-        self.slots, self.context, self.max_batch = slots, context, 512
+        self.slots, self.context, self.cells = slots, context, slots * context
+        self.max_batch, self.max_logits = 512, slots
         self._logits = np.random.default_rng(0).normal(0, 3, (slots, VOCABULARY)).astype(np.float32)
 
     def evaluate(self, spans: Sequence[Span]) -> NDArray[np.float32]:
@@ -49,6 +50,15 @@ class InstantBackend:
 
     def cut(self, slot: int, length: int) -> None:
         pass
+
+    def copy(self, source: int, target: int) -> bool:
+        return False
+
+    def save(self, slot: int) -> bytes | None:
+        return None
+
+    def restore(self, slot: int, data: bytes) -> bool:
+        return False
 
     def close(self) -> None:
         pass

@@ -1,5 +1,6 @@
 """Tiny models with random weights, for the kinds of memory that the built-in model has not."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import gguf
@@ -48,8 +49,8 @@ def sliding_window(path: Path, window: int = 32) -> Path:
     writer.add_value_length(size)
     writer.add_sliding_window(window)
     for layer in range(LAYERS):
-        shapes = {f"attn_{name}.weight": (heads * size, WIDTH) for name in "qkv"}
-        shapes |= {
+        shapes = {
+            **{f"attn_{name}.weight": (heads * size, WIDTH) for name in "qkv"},
             "attn_output.weight": (WIDTH, heads * size),
             "ffn_gate.weight": (hidden, WIDTH),
             "ffn_up.weight": (hidden, WIDTH),
@@ -77,7 +78,7 @@ def _writer(path: Path, architecture: str) -> gguf.GGUFWriter:
     return writer
 
 
-def _add(writer: gguf.GGUFWriter, layer: int, shapes: dict[str, tuple[int, ...]], norms: tuple[str, ...]) -> None:
+def _add(writer: gguf.GGUFWriter, layer: int, shapes: Mapping[str, tuple[int, ...]], norms: tuple[str, ...]) -> None:
     for name in norms:
         writer.add_tensor(f"blk.{layer}.{name}.weight", np.ones(WIDTH, dtype=np.float32))
     for number, (name, shape) in enumerate(shapes.items()):

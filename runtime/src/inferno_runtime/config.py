@@ -82,6 +82,11 @@ class EngineConfig(Config):
         le=8192,
         description="Most tokens that are evaluated in one pass over the weights.",
     )
+    speculation: Literal["off", "ngram"] = Field(
+        default="ngram",
+        description="Whether tokens are guessed ahead: ngram proposes what followed the last tokens earlier in the text, "
+        "while that is measured to pay. The output is the same.",
+    )
     threads: int | None = Field(
         default=None,
         ge=1,

@@ -1,7 +1,7 @@
 """A scheduler on a fake backend and a virtual clock, with a record of what it said."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from inferno_runtime.backends.base import BackendError, Span
@@ -16,14 +16,20 @@ END = 0  # the fake model never chooses it by itself
 class Rig:
     """A scheduler, what it was asked and what it said."""
 
-    def __init__(self, budget: float = 0.05, store_bytes: int = 0, **backend: Any) -> None:
+    def __init__(self, budget: float = 0.05, store_bytes: int = 0, speculate: bool = False, **backend: Any) -> None:
         self.now = 0.0
         self.token_seconds = 0.001
+        self.batch_seconds = 0.0
         self.calls: list[list[Span]] = []
         self.fail_slots: set[int] = set()
         self.backend = FakeBackend(on_evaluate=self._on_evaluate, **backend)
         self.scheduler = Scheduler(
-            self.backend, end_tokens=[END], step_budget=budget, clock=lambda: self.now, store_bytes=store_bytes
+            self.backend,
+            end_tokens=[END],
+            step_budget=budget,
+            clock=lambda: self.now,
+            store_bytes=store_bytes,
+            speculate=speculate,
         )
         self.prompts: dict[int, tuple[list[int], int]] = {}
         self.said: dict[int, list[int]] = defaultdict(list)
@@ -32,7 +38,7 @@ class Rig:
 
     def _on_evaluate(self, spans: Sequence[Span]) -> None:
         self.calls.append(list(spans))
-        self.now += self.token_seconds * sum(len(span.tokens) for span in spans)
+        self.now += self.batch_seconds + self.token_seconds * sum(len(span.tokens) for span in spans)
         if self.fail_slots & {span.slot for span in spans}:
             raise BackendError("broken")
 
@@ -69,9 +75,19 @@ class Rig:
         raise AssertionError("the scheduler does not come to an end")
 
 
-def expected(prompt: Sequence[int], count: int, vocab_size: int = 128) -> list[int]:
+def successor_in_circles(tokens: Sequence[int], vocab_size: int) -> int:
+    """A model that mostly repeats itself, and now and then does not."""
+    return successor(tokens if len(tokens) % 11 == 0 else tokens[-2:], min(vocab_size, 8))
+
+
+def expected(
+    prompt: Sequence[int],
+    count: int,
+    vocab_size: int = 128,
+    choose: Callable[[Sequence[int], int], int] = successor,
+) -> list[int]:
     """What the fake model says after `prompt`."""
     tokens = list(prompt)
     for _ in range(count):
-        tokens.append(successor(tokens, vocab_size))
+        tokens.append(choose(tokens, vocab_size))
     return tokens[len(prompt) :]

@@ -10,7 +10,7 @@ from inferno_runtime.backends.base import MemoryTraits
 from inferno_runtime.engine.prefix_tree import BLOCK, PrefixTree
 from inferno_runtime.engine.request import FinishReason
 from inferno_runtime.engine.store import PrefixStore
-from tests.unit.engine.rig import Rig, expected
+from tests.unit.engine.rig import Rig, expected, successor_in_circles
 
 LONG = [(i * 7) % 120 + 1 for i in range(10 * BLOCK)]
 PLENTY: dict[str, Any] = {"context": 1000, "max_batch": 512}
@@ -225,12 +225,20 @@ MEMORIES = st.builds(traits, cut=st.booleans(), copy=st.booleans(), save=st.bool
 
 
 @settings(max_examples=300, deadline=None)
-@given(actions=ACTIONS, memory=MEMORIES, store=st.sampled_from([0, 300, 1 << 20]), slots=st.integers(1, 4))
+@given(
+    actions=ACTIONS,
+    memory=MEMORIES,
+    store=st.sampled_from([0, 300, 1 << 20]),
+    slots=st.integers(1, 4),
+    speculate=st.booleans(),
+)
 def test_whatever_happens_nothing_is_lost_and_the_text_is_right(
-    actions: list[tuple[str, Any, int]], memory: MemoryTraits, store: int, slots: int
+    actions: list[tuple[str, Any, int]], memory: MemoryTraits, store: int, slots: int, speculate: bool
 ) -> None:
     cells = 260 if memory.shared else 0
-    rig = Rig(budget=0.03, store_bytes=store, slots=slots, context=240, max_batch=64, memory=memory, cells=cells)
+    shape: dict[str, Any] = {"slots": slots, "context": 240, "max_batch": 64, "memory": memory, "cells": cells}
+    rig = Rig(budget=0.03, store_bytes=store, speculate=speculate, choose=successor_in_circles, **shape)
+    rig.batch_seconds = 0.004  # so that a larger batch is cheaper by the token, and drafts pay
     for kind, value, count in actions:
         if kind == "submit":
             rig.submit(len(rig.prompts), value, max_tokens=count)
@@ -248,7 +256,7 @@ def test_whatever_happens_nothing_is_lost_and_the_text_is_right(
     rig.run()
     assert set(rig.finished) == set(rig.prompts)
     for request_id, (prompt, count) in rig.prompts.items():
-        said, right = rig.said[request_id], expected(prompt, count)
+        said, right = rig.said[request_id], expected(prompt, count, choose=successor_in_circles)
         if rig.finished[request_id].reason is FinishReason.LENGTH:
             assert said == right
         else:

@@ -144,14 +144,6 @@ def test_a_long_repetition_costs_dry_no_more_than_what_a_float_holds() -> None:
     assert np.isfinite(logits[0, 7])
 
 
-def test_counts_stand_for_a_history() -> None:
-    params = Sampling(temperature=0, presence_penalty=0.5, frequency_penalty=0.25)
-    by_history, by_counts = np.zeros((2, 1, 20), dtype=np.float32)
-    sample(by_history, [Choice(params, History([4, 3, 5, 3], 1))])
-    sample(by_counts, [(params, {3: 2, 5: 1}, 4)])
-    np.testing.assert_array_equal(by_history, by_counts)
-
-
 def test_a_bias_for_a_token_that_is_not_in_the_vocabulary_is_ignored() -> None:
     biased = Sampling(temperature=0, logit_bias=((50, 9.0), (-1, 9.0), (4, 5.0)))
     assert sample(np.zeros((1, 50), dtype=np.float32), [choice(biased)]) == [4]

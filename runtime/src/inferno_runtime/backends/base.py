@@ -69,6 +69,7 @@ class Backend(Protocol):
     context: int  # most cells of one slot
     cells: int  # of all slots together; less than slots * context where they share a pool
     max_batch: int  # most tokens in one call of evaluate
+    max_logits: int  # most rows of logits that one call gives
 
     def evaluate(self, spans: Sequence[Span]) -> NDArray[np.float32]:
         """Evaluate `spans` in one batch.

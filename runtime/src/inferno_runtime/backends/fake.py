@@ -43,11 +43,12 @@ class FakeBackend:
         self.slots = slots
         self.context = context
         self.max_batch = max_batch
+        self.max_logits = slots * 16
         self.cells = cells or slots * context
         self.held: list[list[int]] = [[] for _ in range(slots)]
         self._choose = choose
         self._on_evaluate = on_evaluate
-        self._logits = np.zeros((slots * 16, vocab_size), dtype=np.float32)
+        self._logits = np.zeros((self.max_logits, vocab_size), dtype=np.float32)
 
     def evaluate(self, spans: Sequence[Span]) -> NDArray[np.float32]:
         self._on_evaluate(spans)

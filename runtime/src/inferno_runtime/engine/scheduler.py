@@ -20,18 +20,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inferno_runtime.backends.base import Backend, BackendError, OutOfMemory, Span
-from inferno_runtime.engine.cost import PrefillCost
+from inferno_runtime.engine.draft import accept
+from inferno_runtime.engine.evaluation import Evaluator
 from inferno_runtime.engine.prefix_tree import BLOCK
 from inferno_runtime.engine.request import Finished, FinishReason, Request, Started
-from inferno_runtime.engine.sampling import SamplingError, sample
+from inferno_runtime.engine.sampling import Choice, SamplingError, sample
 from inferno_runtime.engine.sequence import Sequence
 from inferno_runtime.engine.slots import SlotTable
+from inferno_runtime.engine.speculation import Speculation
 from inferno_runtime.engine.store import PrefixStore
 
 logger = logging.getLogger(__name__)
 
 _LEAST_PIECE = 16  # tokens; a smaller piece costs nearly as much as this one
 _SMOOTHING = 0.2  # weight of the newest measurement
+
+_End = tuple[FinishReason, str | None]  # why a sequence ended, and a sentence where it was an error
 
 
 @dataclass(slots=True)
@@ -55,19 +59,21 @@ class Scheduler:
         step_budget: float,
         clock: Callable[[], float],
         store_bytes: int = 0,
+        speculate: bool = False,
     ) -> None:
         """step_budget: seconds of prompt evaluation in a step; clock: seconds, monotonic; store_bytes: host memory for
-        the prefixes that slots have no room for."""
+        the prefixes that slots have no room for; speculate: draft from the text itself."""
         self._backend = backend
         self._end_tokens = frozenset(end_tokens)
         self._budget = step_budget
         self._clock = clock
-        self._cost = PrefillCost()
+        self._evaluator = Evaluator(backend, clock)
+        self._cost = self._evaluator.prefill_cost
         self._slots = SlotTable(backend, self._cost, PrefixStore(store_bytes))
+        self.speculation = Speculation(backend, enabled=speculate)
         self._waiting: deque[Sequence] = deque()
         self._prefilling: list[Sequence] = []
         self._running: list[Sequence] = []  # by slot, as backends like it
-        self._decode_seconds = 0.0  # of a step, smoothed
         self._answer_tokens = 64.0  # of a sequence, smoothed: what one is expected to need when it does not say
         self.preemptions = 0
         self._result = StepResult()
@@ -107,7 +113,7 @@ class Scheduler:
         """Advance every sequence as far as one step goes."""
         self._admit()
         if not self._waiting:  # otherwise holes are filled as they come
-            self._slots.compact(self._running, self._decode_seconds)
+            self._slots.compact(self._running, self._evaluator.decode_seconds)
             self._running.sort(key=_by_slot)
         self._decode()
         self._prefill()
@@ -151,9 +157,10 @@ class Scheduler:
     def _decode(self) -> None:
         while self._running:
             batch = list(self._running)
-            began = self._clock()
+            drafts = self.speculation.drafts(batch)
+            spans = [_next_span(seq, draft) for seq, draft in zip(batch, drafts, strict=True)]
             try:
-                logits = self._backend.evaluate([_next_span(seq) for seq in batch])
+                logits = self._evaluator.decode(spans)
             except OutOfMemory:
                 if not self._make_room():
                     return
@@ -161,8 +168,8 @@ class Scheduler:
                 self._decode_apart(batch, error)
                 return
             else:
-                self._decode_seconds += _SMOOTHING * (self._clock() - began - self._decode_seconds)
-                self._take(batch, logits)
+                self.speculation.observe_cost(sum(len(span.tokens) for span in spans), self._evaluator.last_seconds)
+                self._take(batch, drafts, logits)
                 return
 
     def _make_room(self) -> bool:
@@ -190,11 +197,11 @@ class Scheduler:
         for seq in batch:
             try:
                 self._rewind(seq)
-                logits = self._backend.evaluate([_next_span(seq)])
+                logits = self._backend.evaluate([_next_span(seq, [])])
             except BackendError as own:
                 self._finish(seq, FinishReason.ERROR, f"The model could not be evaluated: {own}", sound=False)
             else:
-                self._take([seq], logits)
+                self._take([seq], [[]], logits)
 
     def _rewind(self, seq: Sequence) -> None:
         """Bring a slot back to what the sequence knows of it, after a batch that failed part of the way."""
@@ -231,18 +238,14 @@ class Scheduler:
         count = min(seq.left, most, self._backend.max_batch)
         last = count == seq.left
         span = Span(seq.slot, seq.position, seq.tokens[seq.position : seq.position + count], logits=int(last))
-        began = self._clock()
         try:
-            logits = self._backend.evaluate([span])
+            logits = self._evaluator.prefill(span)
         except OutOfMemory:
             self._make_room()
             return
         except BackendError as error:
             self._finish(seq, FinishReason.ERROR, f"The prompt could not be evaluated: {error}", sound=False)
             return
-        now = self._clock()
-        if count >= _LEAST_PIECE:
-            self._cost.observe(count, seq.position, now - began)
         if not last:
             seq.position += count
             self._slots.index(seq)
@@ -255,31 +258,48 @@ class Scheduler:
         if not seq.started:
             seq.started = True
             self._result.started.append(
-                Started(seq.id, seq.cached, queued=seq.admitted - seq.arrived, prefill=now - seq.admitted)
+                Started(seq.id, seq.cached, queued=seq.admitted - seq.arrived, prefill=self._clock() - seq.admitted)
             )
-        self._take([seq], logits)
+        self._take([seq], [[]], logits)
 
     # What came of it
 
-    def _take(self, batch: list[Sequence], logits: NDArray[np.float32]) -> None:
-        """Give each sequence of the batch, whose last token was just evaluated, the next one."""
-        chosen = sample(logits, [(seq.request.sampling, seq.counts, len(seq.tokens)) for seq in batch])
-        ids, tokens = self._result.ids, self._result.tokens
-        for seq, token in zip(batch, chosen, strict=True):
-            seq.position += 1
-            if isinstance(token, SamplingError):
-                self._finish(seq, FinishReason.ERROR, f"No token could be chosen: {token}")
-                continue
-            if token in self._end_tokens and not seq.request.ignore_eos:
-                self._finish(seq, FinishReason.STOP)
-                continue
-            seq.append(token)
-            ids.append(seq.id)
-            tokens.append(token)
-            if seq.remaining <= 0 or len(seq.tokens) >= self._backend.context:
-                self._finish(seq, FinishReason.LENGTH)
+    def _take(self, batch: list[Sequence], drafts: list[list[int]], logits: NDArray[np.float32]) -> None:
+        """Give each sequence of the batch, whose last token and draft were just evaluated, the next tokens."""
+        choices = [
+            Choice(seq.request.sampling, seq.history, draft[:ahead])
+            for seq, draft in zip(batch, drafts, strict=True)
+            for ahead in range(len(draft) + 1)
+        ]
+        chosen = sample(logits, choices)
+        start = 0
+        for seq, draft in zip(batch, drafts, strict=True):
+            sampled = chosen[start : start + len(draft) + 1]
+            start += len(sampled)
+            accepted = accept(draft, sampled)
+            end = self._say_all(seq, sampled[: accepted + 1])
+            if draft:
+                self.speculation.observe(seq, len(draft), accepted)
+                self._backend.cut(seq.slot, seq.position)
+            if end is not None:
+                self._finish(seq, *end)
             elif seq.position >= seq.indexed + BLOCK:
                 self._slots.index(seq)
+
+    def _say_all(self, seq: Sequence, sampled: list[int | SamplingError]) -> _End | None:
+        """Take tokens in order, each of which stands behind one more evaluated cell, up to the sequence's end."""
+        for token in sampled:
+            seq.position += 1
+            if isinstance(token, SamplingError):
+                return FinishReason.ERROR, f"No token could be chosen: {token}"
+            if token in self._end_tokens and not seq.request.ignore_eos:
+                return FinishReason.STOP, None
+            seq.tokens.append(token)
+            self._result.ids.append(seq.id)
+            self._result.tokens.append(token)
+            if seq.remaining <= 0 or len(seq.tokens) >= self._backend.context:
+                return FinishReason.LENGTH, None
+        return None
 
     def _finish(self, seq: Sequence, reason: FinishReason, error: str | None = None, *, sound: bool = True) -> None:
         if reason in (FinishReason.STOP, FinishReason.LENGTH):
@@ -299,5 +319,5 @@ def _by_slot(seq: Sequence) -> int:
     return seq.slot
 
 
-def _next_span(seq: Sequence) -> Span:
-    return Span(seq.slot, seq.position, seq.tokens[-1:], logits=1)
+def _next_span(seq: Sequence, draft: list[int]) -> Span:
+    return Span(seq.slot, seq.position, [seq.tokens[-1], *draft], logits=1 + len(draft))

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass, field
 
+from inferno_runtime.engine.draft import Acceptance, PromptLookup
 from inferno_runtime.engine.request import Request
+from inferno_runtime.engine.sampling import History
 
 
 @dataclass(slots=True, eq=False)
@@ -23,10 +25,14 @@ class Sequence:
     started: bool = False  # a token was sampled; stays so when the sequence is preempted
     indexed: int = 0  # tokens that the slot table knows of
     tokens: list[int] = field(default_factory=list)
-    counts: dict[int, int] = field(default_factory=dict)  # of generated tokens, for the penalties
+    history: History = field(init=False)  # the same tokens, for the penalties
+    lookup: PromptLookup = field(init=False)  # and for drafts
+    acceptance: Acceptance = field(default_factory=Acceptance)
 
     def __post_init__(self) -> None:
         self.tokens = list(self.request.prompt)
+        self.history = History(self.tokens, len(self.tokens))
+        self.lookup = PromptLookup(self.tokens)
 
     @property
     def id(self) -> int:
@@ -46,9 +52,3 @@ class Sequence:
     def left(self) -> int:
         """Tokens still to be evaluated before the next one can be sampled."""
         return len(self.tokens) - self.position
-
-    def append(self, token: int) -> None:
-        """Take the token that was sampled."""
-        self.tokens.append(token)
-        if self.request.sampling.penalizes:
-            self.counts[token] = self.counts.get(token, 0) + 1

@@ -111,6 +111,7 @@ def run(connection: Connection) -> None:
         step_budget=config.step_budget_ms / 1000,
         clock=time.monotonic,
         store_bytes=_store_bytes(config),
+        speculate=config.speculation != "off",
     )
     connection.send(Ready(backend.info, backend.context, backend.slots, backend.description))
     while True:

@@ -17,6 +17,7 @@ from inferno_runtime.config import EngineConfig
 from inferno_runtime.cpu import cpu_quota
 
 _DEFAULT_CONTEXT = 8192  # tokens; a model's own limit may be a million, and every slot's memory is taken up front
+_SPARE_LOGITS = 32  # rows beside one for each slot, for drafts
 _FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}  # llama_flash_attn_type
 
 
@@ -34,6 +35,7 @@ class LlamaBackend:
         self.slots = config.slots
         self.context = config.context_length or min(self.info.context_train or _DEFAULT_CONTEXT, _DEFAULT_CONTEXT)
         self.max_batch = max(config.micro_batch, config.slots)
+        self.max_logits = min(self.slots + _SPARE_LOGITS, self.max_batch)
         self._unified = config.kv_layout == "unified"
         self.cells = self.context if self._unified else self.context * self.slots
         self._threads = config.threads or cpu_quota()
@@ -125,7 +127,7 @@ class LlamaBackend:
                 return 0
             sizes.append(api.llama_state_seq_get_size_ext(self._context, 0, 0))
         api.llama_memory_seq_rm(self._memory, 0, -1, -1)
-        return max(sizes[1] - sizes[0], 0)
+        return max(int(sizes[1]) - int(sizes[0]), 0)
 
     def _create_context(self, path: Path, config: EngineConfig) -> object:
         api = self._api
@@ -135,7 +137,7 @@ class LlamaBackend:
         params.n_batch = self.max_batch
         params.n_ubatch = min(config.micro_batch, self.max_batch)
         params.n_seq_max = self.slots
-        params.n_outputs_max = self.slots  # one row of logits per sequence, and not per token of a prompt
+        params.n_outputs_max = self.max_logits  # a row per sequence and draft token, and not per token of a prompt
         params.kv_unified = self._unified
         params.n_threads = params.n_threads_batch = self._threads
         params.flash_attn_type = _FLASH_ATTENTION[config.flash_attention]

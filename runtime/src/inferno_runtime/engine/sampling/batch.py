@@ -6,7 +6,7 @@ import numpy as np
 
 from inferno_runtime.engine.request import Sampling
 from inferno_runtime.engine.sampling import truncation
-from inferno_runtime.engine.sampling.choice import Choice, Counted, from_counts
+from inferno_runtime.engine.sampling.choice import Choice
 from inferno_runtime.engine.sampling.penalties import adjust
 from inferno_runtime.engine.sampling.randomness import XTC, uniform
 from inferno_runtime.engine.sampling.ranking import Doubles, Floats, Ids, largest
@@ -24,14 +24,13 @@ class SamplingError(Exception):
     """The logits allow no choice (NaN, or nothing but minus infinity)."""
 
 
-def sample(logits: Floats, rows: Sequence[Choice | Counted]) -> list[int | SamplingError]:
+def sample(logits: Floats, choices: Sequence[Choice]) -> list[int | SamplingError]:
     """Choose a token for each row of `logits`.
 
     logits: shape (rows, vocabulary), C-contiguous; biases and penalties are applied in place.
-    rows: how, row by row.
+    choices: how, row by row.
     Returns a token, or the error of that row alone.
     """
-    choices = [row if isinstance(row, Choice) else from_counts(*row) for row in rows]
     adjust(logits, choices)
     kinds: dict[int, list[int]] = {}
     for index, choice in enumerate(choices):

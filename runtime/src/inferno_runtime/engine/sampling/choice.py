@@ -1,6 +1,6 @@
 """What the choice of one token is made from, beside the logits."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,18 +90,6 @@ class Choice:
     def position(self) -> int:
         """Where in the sequence the chosen token goes."""
         return len(self.history.tokens) + len(self.ahead)
-
-
-Counted = tuple[Sampling, Mapping[int, int], int]  # parameters, counts of generated tokens, position of the next one
-
-
-def from_counts(sampling: Sampling, counts: Mapping[int, int], position: int) -> Choice:
-    """A choice that knows only how often tokens were generated: for presence and frequency penalties, and no others."""
-    history = History([-1] * position, prompt_length=position)
-    history._ids = np.fromiter(counts.keys(), np.intp, len(counts))
-    history._counts = np.fromiter(counts.values(), np.float32, len(counts))
-    history._index = dict.fromkeys(counts, 0)
-    return Choice(sampling, history)
 
 
 def _grown(array: NDArray[Any], least: int) -> NDArray[Any]:
