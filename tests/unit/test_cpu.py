@@ -1,11 +1,11 @@
-"""The CPU quota."""
+"""The CPU, and the quota of it."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from inferno_runtime.cpu import cpu_limit, cpu_quota
+from inferno_runtime.cpu import cpu_facts, cpu_limit, cpu_quota
 
 POD = "/kubepods.slice/pod7/app"
 V1 = "4:memory:/pod7/app\n3:cpu,cpuacct:/pod7/app\n2:cpuset:/elsewhere\n"
@@ -79,3 +79,23 @@ def test_the_smallest_of_quotas_and_affinity_counts(
 
 def test_this_machine_has_a_cpu_for_us() -> None:
     assert 1 <= cpu_quota() <= max(1, cpu_limit())
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "facts"),
+    [
+        ("", {}),
+        (
+            "processor\t: 0\nvendor_id\t: A\nmodel name\t: A: B\ncpu MHz\t: 1234\nflags\t\t: fpu avx\n\n"
+            "processor\t: 1\nmodel name\t: other\n",
+            {"vendor_id": "A", "model name": "A: B", "flags": "fpu avx"},
+        ),
+        (
+            "processor\t: 0\nBogoMIPS\t: 5\nFeatures\t: fp sve\nCPU part\t: 0xd40\n",
+            {"Features": "fp sve", "CPU part": "0xd40"},
+        ),
+    ],
+)
+def test_a_cpu_is_known_by_what_does_not_change(tmp_path: Path, cpuinfo: str, facts: dict[str, str]) -> None:
+    (tmp_path / "cpuinfo").write_text(cpuinfo)
+    assert cpu_facts(tmp_path) == facts

@@ -1,4 +1,4 @@
-"""How much CPU this process may use: containers are given a quota, and `os.cpu_count()` knows nothing of it."""
+"""Which CPU this is and how much of it the process may use: of a container's quota `os.cpu_count()` knows nothing."""
 
 import os
 from collections.abc import Iterator
@@ -6,6 +6,8 @@ from pathlib import Path
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _PROC = Path("/proc")
+_X86 = ("vendor_id", "cpu family", "model", "model name", "stepping", "flags")
+_ARM = ("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "CPU revision", "Features")
 
 
 def cpu_quota(root: Path = _CGROUPS, allowed: int | None = None, proc: Path = _PROC) -> int:
@@ -32,6 +34,13 @@ def cpu_limit(root: Path = _CGROUPS, allowed: int | None = None, proc: Path = _P
     return limit
 
 
+def cpu_facts(proc: Path = _PROC) -> dict[str, str]:
+    """The kind of CPU as /proc/cpuinfo has it, without what changes from core to core and from boot to boot."""
+    lines = (line.partition(":") for line in read_text(proc / "cpuinfo").partition("\n\n")[0].splitlines())
+    facts = {name.strip(): value.strip() for name, _, value in lines}
+    return {name: facts[name] for name in (*_X86, *_ARM) if name in facts}
+
+
 def cgroup_folders(controller: str, root: Path = _CGROUPS, proc: Path = _PROC) -> Iterator[Path]:
     """The folders of the cgroups that bind this process in one respect, each from its own up to the mounted root.
 
@@ -39,7 +48,7 @@ def cgroup_folders(controller: str, root: Path = _CGROUPS, proc: Path = _PROC) -
     what is mounted as the root. Files of v1 and v2 have different names, so the caller tries both in every folder.
     """
     for line in read_text(proc / "self" / "cgroup").splitlines() or ["0::/"]:
-        _, controllers, path = (line.split(":", 2) + ["", ""])[:3]
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
         if not controllers:
             mounts = [root, root / "unified"]  # v2 alone, and beside v1
         elif controller in controllers.split(","):
