@@ -63,7 +63,7 @@ class Cluster:
     def kubectl(
         self,
         *args: str,
-        input: str | None = None,  # noqa: A002 (subprocess.run's name for it)
+        input: str | None = None,
         kubeconfig: Path | str | None = None,
         timeout: float = KUBECTL_SECONDS,
     ) -> str:

@@ -9,7 +9,7 @@ import socket
 import uuid
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import kopf
 
@@ -125,6 +125,8 @@ class Operator:
         tasks = await kopf.spawn_tasks(
             registry=kopf.get_default_registry(),
             standalone=True,
+            # Unused without peering, but kopf would ask for the user's name, and a container's user may have none.
+            identity=cast(Any, "inferno-operator"),
             clusterwide=not namespaces,
             namespaces=namespaces,
             memo=memo,

@@ -15,6 +15,8 @@ STARTUP_SECONDS: Final = 1800
 _PROBE_SECONDS: Final = 5
 # What is left to the process after its drain: to say goodbye to the last client and to free the memory.
 _GRACE_BEYOND_DRAIN_SECONDS: Final = 10
+# A pod on its way out still gets new requests until every node has heard of it; only then may it begin to refuse them.
+_PRE_STOP_SECONDS: Final = 5
 _USER: Final = 65532
 _EVERY_INTERFACE: Final = "0.0.0.0"  # noqa: S104  # the pod's, and nobody else's
 _SCRATCH: Final = "/tmp"  # noqa: S108  # a volume of the pod's own
@@ -53,7 +55,7 @@ def _pod(model: Model, config_name: str, default_image: str) -> dict[str, Any]:
     pod = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": spec.server.drain_seconds + _GRACE_BEYOND_DRAIN_SECONDS,
+        "terminationGracePeriodSeconds": _PRE_STOP_SECONDS + spec.server.drain_seconds + _GRACE_BEYOND_DRAIN_SECONDS,
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": _USER,
@@ -92,6 +94,7 @@ def _container(model: Model, default_image: str) -> dict[str, Any]:
         "readinessProbe": _probe("/health/ready", failures=2),
         # The runtime starts a dead engine again by itself; only when that does not help is the pod beyond help.
         "livenessProbe": _probe("/health/live", failures=6),
+        "lifecycle": {"preStop": {"sleep": {"seconds": _PRE_STOP_SECONDS}}},
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
