@@ -39,7 +39,7 @@ class InstantBackend:
         self.description = "instant"
         self.memory = MemoryTraits(copy=True, cut=True, save=True, shift=False)
         self.slots, self.context, self.cells = slots, context, slots * context
-        self.max_batch, self.max_logits = 512, slots
+        self.max_batch, self.max_logits, self.threads = 512, slots, 0
         self._logits = np.random.default_rng(0).normal(0, 3, (slots, VOCABULARY)).astype(np.float32)
 
     def evaluate(self, spans: Sequence[Span]) -> NDArray[np.float32]:
@@ -59,6 +59,9 @@ class InstantBackend:
 
     def restore(self, slot: int, data: bytes) -> bool:
         return False
+
+    def set_threads(self, count: int) -> None:
+        pass
 
     def close(self) -> None:
         pass

@@ -28,7 +28,19 @@ class ServerProcess:
         self._folder = tempfile.TemporaryDirectory()
         self._log = Path(self._folder.name) / "log"
         # One thread: the machine's other cores belong to other tests.
-        command = [sys.executable, "-m", "inferno_runtime", "serve", "--port", "0", "--threads", "1", *flags]
+        command = [
+            sys.executable,
+            "-m",
+            "inferno_runtime",
+            "serve",
+            "--port",
+            "0",
+            "--threads",
+            "1",
+            "--tuning",
+            "off",
+            *flags,
+        ]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
         assert self._process.stdout is not None

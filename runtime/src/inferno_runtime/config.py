@@ -76,22 +76,22 @@ class EngineConfig(Config):
         le=10_000,
         description="Milliseconds of prompt evaluation between two tokens of the running sequences: the longest that a long prompt holds up a stream.",
     )
-    micro_batch: int = Field(
-        default=512,
+    micro_batch: int | None = Field(
+        default=None,
         ge=16,
         le=8192,
-        description="Most tokens that are evaluated in one pass over the weights.",
-    )
-    speculation: Literal["off", "ngram"] = Field(
-        default="ngram",
-        description="Whether tokens are guessed ahead: ngram proposes what followed the last tokens earlier in the text, "
-        "while that is measured to pay. The output is the same.",
+        description="Most tokens that are evaluated in one pass over the weights. Default: measured at the first start.",
     )
     threads: int | None = Field(
         default=None,
         ge=1,
         le=1024,
-        description="Threads that evaluate the model. Default: the CPU quota of the process.",
+        description="Threads that evaluate the model. Default: what the first start and the steps since were measured to prefer, at most the CPU quota.",
+    )
+    speculation: Literal["off", "ngram"] = Field(
+        default="ngram",
+        description="Whether tokens are guessed ahead: ngram proposes what followed the last tokens earlier in the text, "
+        "while that is measured to pay. The output is the same.",
     )
     kv_layout: Literal["streams", "unified"] = Field(
         default="streams",
@@ -111,7 +111,12 @@ class EngineConfig(Config):
     )
     flash_attention: Literal["auto", "on", "off"] = Field(
         default="auto",
-        description="Whether attention is evaluated by the fused kernel; auto leaves it to the backend.",
+        description="Whether attention is evaluated by the fused kernel; auto measures it at the first start.",
+    )
+    tuning: Literal["auto", "off"] = Field(
+        default="auto",
+        description="Whether flashAttention, threads and microBatch, where they are not given, are measured at the first start "
+        "(some 3 seconds) and remembered beside the model or in the user's cache; off takes their usual values.",
     )
     gpu_layers: int = Field(
         default=-1,

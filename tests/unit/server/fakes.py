@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from inferno_runtime.backends.base import ModelError, ModelInfo, Tokenizer
 from inferno_runtime.config import ModelConfig, ServedModel
@@ -67,6 +68,7 @@ class FakeEngine:
         self.state = EngineState.STARTING
         self.state_reason = ""
         self.stats = EngineStats()
+        self.tuning: dict[str, Any] = {}
         self.alive = True
         self.says: str | bytes = says
         self.refuses: EngineError | None = None  # raised by submit

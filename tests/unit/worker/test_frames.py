@@ -32,7 +32,7 @@ COMMANDS: list[ToEngine] = [
     Cancel(1),
 ]
 REPORTS: list[FromEngine] = [
-    Ready(ModelInfo("gguf", "llama", "Q8_0", 1, 2, 3, 4), 1024, 8, "libllama"),
+    Ready(ModelInfo("gguf", "llama", "Q8_0", 1, 2, 3, 4), 1024, 8, "libllama", {"threads": 2}),
     Failed("no such file"),
     Log(30, "careful"),
     Step([1, 2], [7, 8], [Started(1, 0, 0.1, 0.2)], [Finished(2, FinishReason.ERROR, "why")], 2, 1, 40),

@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-from inferno_runtime.backends.base import Backend, Tokenizer
+from inferno_runtime.backends.base import Backend, Tokenizer, Tuner
 from inferno_runtime.config import EngineConfig
 
 
-def load_backend(path: str, config: EngineConfig) -> Backend:
-    """Load a model for evaluation. Raises `ModelError`."""
+def load_backend(path: str, config: EngineConfig, tuner: Tuner | None = None) -> Backend:
+    """Load a model for evaluation; without a tuner with the settings that stand to reason. Raises `ModelError`."""
     from inferno_runtime.backends.llama_cpp.backend import LlamaBackend
 
-    return LlamaBackend(Path(path), config)
+    return LlamaBackend(Path(path), config, tuner)
 
 
 def load_tokenizer(path: str) -> Tokenizer:

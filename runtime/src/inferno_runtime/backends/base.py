@@ -4,9 +4,10 @@ A *slot* is the memory of one sequence: `Backend.context` cells, one per token. 
 keeps account of what each holds, and never asks which backend it has: what the memory can do stands in `MemoryTraits`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +60,30 @@ class Span:
     logits: int  # after how many of the last tokens the logits are wanted; 0 for none
 
 
+class Setting(Protocol):
+    """What the hardware may prefer one way or another."""
+
+    @property
+    def flash_attention(self) -> bool:
+        """Whether attention is evaluated by the fused kernel."""
+
+    @property
+    def threads(self) -> int:
+        """Threads that evaluate the model."""
+
+    @property
+    def micro_batch(self) -> int:
+        """Most tokens in one pass over the weights."""
+
+
+# Measures a setting for so many seconds: tokens a second of decoding alone, in company, and of prefill.
+Measure = Callable[[Setting, float], tuple[float, float, float] | None]
+# Makes ready to measure, beginning with a setting.
+Measurer = Callable[[Setting], AbstractContextManager[Measure]]
+# Chooses a setting for a loaded model; the facts of the library belong to what is remembered.
+Tuner = Callable[[Measurer, dict[str, Any]], Setting]
+
+
 class Backend(Protocol):
     """Evaluates batches of tokens. Not thread-safe: one thread calls it."""
 
@@ -70,6 +95,7 @@ class Backend(Protocol):
     cells: int  # of all slots together; less than slots * context where they share a pool
     max_batch: int  # most tokens in one call of evaluate
     max_logits: int  # most rows of logits that one call gives
+    threads: int  # that evaluate; 0 where it is not ours to say
 
     def evaluate(self, spans: Sequence[Span]) -> NDArray[np.float32]:
         """Evaluate `spans` in one batch.
@@ -94,6 +120,9 @@ class Backend(Protocol):
 
     def restore(self, slot: int, data: bytes) -> bool:
         """Give a slot cells that were saved, in place of what it held. False if there was no room."""
+
+    def set_threads(self, count: int) -> None:
+        """Evaluate with so many threads from the next call on."""
 
     def close(self) -> None:
         """Free the model and its memory; the backend is not used afterwards."""

@@ -44,6 +44,7 @@ class FakeBackend:
         self.context = context
         self.max_batch = max_batch
         self.max_logits = slots * 16
+        self.threads = 0
         self.cells = cells or slots * context
         self.held: list[list[int]] = [[] for _ in range(slots)]
         self._choose = choose
@@ -91,6 +92,9 @@ class FakeBackend:
             return False
         self.held[slot] = np.frombuffer(data, dtype=np.int32).tolist()
         return True
+
+    def set_threads(self, count: int) -> None:
+        self.threads = count
 
     def close(self) -> None:
         pass

@@ -62,6 +62,9 @@ class ChatTemplate:
         self._bos = bos
         self._eos = eos
         self._spellings = sorted((spelling for spelling in control_spellings if spelling), key=len, reverse=True)
+        self._beginnings = {spelling[:cut] for spelling in self._spellings for cut in range(1, len(spelling))}
+        self._endings = {spelling[cut:] for spelling in self._spellings for cut in range(1, len(spelling))}
+        self._edges = range(1, max(map(len, self._spellings), default=1))
         # The lookahead consumes only the first character, so that spellings that overlap are all found.
         self._whole = re.compile("(?=" + "|".join(map(re.escape, self._spellings)) + ")(.)", re.DOTALL)
 
@@ -89,10 +92,7 @@ class ChatTemplate:
 
         Raises `TemplateError`.
         """
-        if self._spellings and any(self._whole.search(text) for text in _typed(messages)):
-            texts = self._broken(messages)
-        else:
-            texts = [self.render(messages)]
+        texts = self._broken(messages) if self._suspicious(messages) else [self.render(messages)]
         # The template may write the token that begins a prompt itself; then the tokenizer must not add another.
         adds = not (self._bos and texts[0].startswith(self._bos))
         # A text of one character is the first of a spelling that was broken, or can be no spelling at all.
@@ -101,6 +101,22 @@ class ChatTemplate:
     def encode(self, messages: Sequence[Mapping[str, str]], tokenizer: Tokenizer) -> list[int]:
         """The tokens of the conversation's prompt. Raises `TemplateError`."""
         return encode_pieces(self.pieces(messages), tokenizer)
+
+    def _suspicious(self, messages: Sequence[Mapping[str, str]]) -> bool:
+        """Whether what a message says may be read as a control token: by itself, or by what the template puts beside it."""
+        typed = _typed(messages)
+        if not self._spellings:
+            return False
+        if any(self._whole.search(text) for text in typed):
+            return True
+        if not any(self._has_edge(text) for text in typed):
+            return False
+        plain = self._count(self.render(messages))
+        return plain > self._count(self.render(_changed(messages, lambda _: _unused_character(self._source))))
+
+    def _has_edge(self, text: str) -> bool:
+        """Whether a text begins as a spelling ends, or ends as one begins."""
+        return any(text[:length] in self._endings or text[-length:] in self._beginnings for length in self._edges)
 
     def _broken(self, messages: Sequence[Mapping[str, str]]) -> list[str]:
         """The rendered text, cut wherever a message spells out a control token."""
@@ -112,9 +128,9 @@ class ChatTemplate:
             for spelling in self._spellings:
                 if len(spelling) == 1:
                     marked = marked.replace(spelling + mark, mark + spelling + mark)
-            return marked
+            return mark + marked + mark if self._has_edge(text) else marked
 
-        pieces = self.render(_changed(messages, broken)).split(mark)
+        pieces = [piece for piece in self.render(_changed(messages, broken)).split(mark) if piece] or [""]
         # A template that rebuilds a spelling out of the broken one (by an encoding of its own, say) shows more whole
         # spellings than it does for the same messages with theirs taken out.
         harmless = self.render(_changed(messages, lambda text: self._whole.sub(mark, text)))

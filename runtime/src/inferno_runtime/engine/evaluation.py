@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from inferno_runtime.backends.base import Backend, Span
 from inferno_runtime.engine.cost import PrefillCost
+from inferno_runtime.engine.threads import Kind, ThreadGovernor
 
 _LEAST_MEASURED = 16  # tokens; a smaller piece of a prompt says little about a larger one
 _SMOOTHING = 0.2  # weight of the newest measurement
@@ -15,29 +16,37 @@ _SMOOTHING = 0.2  # weight of the newest measurement
 class Evaluator:
     """A backend, with a memory for what its batches took."""
 
-    def __init__(self, backend: Backend, clock: Callable[[], float]) -> None:
-        """clock: seconds, monotonic."""
+    def __init__(self, backend: Backend, clock: Callable[[], float], most_threads: int = 0) -> None:
+        """clock: seconds, monotonic; most_threads: up to which their number may be changed, 0 if it is fixed."""
         self._backend = backend
         self._clock = clock
+        self._governor = ThreadGovernor(most_threads, backend.threads) if most_threads > 1 else None
         self.prefill_cost = PrefillCost()
         self.decode_seconds = 0.0  # of a batch, smoothed
         self.last_seconds = 0.0  # of the latest batch
 
     def decode(self, spans: Sequence[Span]) -> NDArray[np.float32]:
         """Evaluate the next tokens of running sequences. Raises as `Backend.evaluate` does."""
-        logits = self._timed(spans)
+        logits = self._timed("decode", spans)
         self.decode_seconds += _SMOOTHING * (self.last_seconds - self.decode_seconds)
         return logits
 
     def prefill(self, span: Span) -> NDArray[np.float32]:
         """Evaluate a piece of a prompt. Raises as `Backend.evaluate` does."""
-        logits = self._timed([span])
+        logits = self._timed("prefill", [span])
         if len(span.tokens) >= _LEAST_MEASURED:
             self.prefill_cost.observe(len(span.tokens), span.start, self.last_seconds)
         return logits
 
-    def _timed(self, spans: Sequence[Span]) -> NDArray[np.float32]:
+    def _timed(self, kind: Kind, spans: Sequence[Span]) -> NDArray[np.float32]:
+        governor, backend = self._governor, self._backend
+        if governor is not None and (threads := governor.threads(kind)) != backend.threads:
+            backend.set_threads(threads)
         began = self._clock()
-        logits = self._backend.evaluate(spans)
+        logits = backend.evaluate(spans)
         self.last_seconds = self._clock() - began
+        if governor is not None:
+            tokens = sum(len(span.tokens) for span in spans)
+            depth = sum(span.start for span in spans) // len(spans)
+            governor.observe(kind, tokens, depth, self.last_seconds, backend.threads)
         return logits

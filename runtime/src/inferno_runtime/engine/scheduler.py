@@ -60,14 +60,16 @@ class Scheduler:
         clock: Callable[[], float],
         store_bytes: int = 0,
         speculate: bool = False,
+        most_threads: int = 0,
     ) -> None:
         """step_budget: seconds of prompt evaluation in a step; clock: seconds, monotonic; store_bytes: host memory for
-        the prefixes that slots have no room for; speculate: draft from the text itself."""
+        the prefixes that slots have no room for; speculate: draft from the text itself;
+        most_threads: up to which their number follows the steps' times, 0 if it is fixed."""
         self._backend = backend
         self._end_tokens = frozenset(end_tokens)
         self._budget = step_budget
         self._clock = clock
-        self._evaluator = Evaluator(backend, clock)
+        self._evaluator = Evaluator(backend, clock, most_threads)
         self._cost = self._evaluator.prefill_cost
         self._slots = SlotTable(backend, self._cost, PrefixStore(store_bytes))
         self.speculation = Speculation(backend, enabled=speculate)

@@ -100,5 +100,6 @@ def _model(served: Served) -> dict[str, object]:
             "active": stats.active,
             "queued": stats.queued,
             "kv_usage": round(stats.kv_usage, 4),
+            "tuning": served.engine.tuning,
         },
     }

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from inferno_runtime.backends.base import ModelError, ModelInfo, Tokenizer
 from inferno_runtime.chat.template import ChatTemplate, TemplateError
@@ -34,6 +34,8 @@ class Engine(Protocol):
     def stats(self) -> EngineStats: ...
     @property
     def alive(self) -> bool: ...
+    @property
+    def tuning(self) -> dict[str, Any]: ...
 
     async def start(self) -> None: ...
     async def submit(

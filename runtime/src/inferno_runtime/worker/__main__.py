@@ -11,10 +11,12 @@ import signal
 import socket
 import sys
 import time
+from pathlib import Path
 
 from inferno_runtime.backends import load_backend
 from inferno_runtime.backends.base import Backend, ModelError, Span
 from inferno_runtime.config import EngineConfig
+from inferno_runtime.cpu import cpu_quota
 from inferno_runtime.engine.scheduler import Scheduler, StepResult
 from inferno_runtime.memory import memory_available
 from inferno_runtime.worker.frames import (
@@ -31,6 +33,7 @@ from inferno_runtime.worker.frames import (
     encode,
     to_engine,
 )
+from inferno_runtime.worker.tuning import StartTuner
 
 _MOST_STORE_BYTES = 8 << 30  # that a pod takes for evicted prefixes without being told to
 
@@ -99,7 +102,8 @@ def run(connection: Connection) -> None:
     load = _first_frame(connection)
     config = EngineConfig.model_validate(load.engine)
     try:
-        backend = load_backend(load.path, config)
+        tuner = StartTuner(Path(load.path), config)
+        backend = load_backend(load.path, config, tuner)
         _warm_up(backend)
     except ModelError as error:
         connection.send(Failed(str(error)))
@@ -112,8 +116,10 @@ def run(connection: Connection) -> None:
         clock=time.monotonic,
         store_bytes=_store_bytes(config),
         speculate=config.speculation != "off",
+        most_threads=0 if config.threads or not backend.threads else cpu_quota(),
     )
-    connection.send(Ready(backend.info, backend.context, backend.slots, backend.description))
+    tuning = tuner.tuning.wire() if tuner.tuning else {}
+    connection.send(Ready(backend.info, backend.context, backend.slots, backend.description, tuning))
     while True:
         for frame in connection.receive(wait=not scheduler.busy):
             if isinstance(frame, Submit):

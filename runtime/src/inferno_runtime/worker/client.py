@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from inferno_runtime.backends import load_tokenizer
 from inferno_runtime.backends.base import ModelError, ModelInfo, Tokenizer
@@ -59,6 +60,7 @@ class EngineClient:
         self.served = served
         self.name = served.name
         self.context = 0  # tokens per sequence
+        self.tuning: dict[str, Any] = {}  # what the hardware was found to prefer
         self.slots = served.engine.slots
         self.stats = EngineStats()
         self.state = EngineState.STARTING
@@ -188,6 +190,7 @@ class EngineClient:
 
     def _on_ready(self, frame: Ready) -> None:
         self.info, self.context, self.slots = frame.info, frame.context, frame.slots
+        self.tuning = frame.tuning
         logger.info("%s: %s, %d slots of %d tokens", self.name, frame.description, frame.slots, frame.context)
         if not self._draining:
             self._set_state(EngineState.READY)

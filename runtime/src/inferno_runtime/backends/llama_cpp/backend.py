@@ -4,19 +4,31 @@ Only the library's low-level functions are used; its high-level class serves one
 """
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from inferno_runtime.backends.base import BackendError, MemoryTraits, ModelError, OutOfMemory, Span
+from inferno_runtime.backends.base import (
+    BackendError,
+    Measure,
+    MemoryTraits,
+    ModelError,
+    OutOfMemory,
+    Setting,
+    Span,
+    Tuner,
+)
 from inferno_runtime.backends.llama_cpp.library import load
 from inferno_runtime.backends.llama_cpp.model import explain, model_info, open_model
+from inferno_runtime.backends.llama_cpp.tune import Bench, library_facts
 from inferno_runtime.config import EngineConfig
 from inferno_runtime.cpu import cpu_quota
 
 _DEFAULT_CONTEXT = 8192  # tokens; a model's own limit may be a million, and every slot's memory is taken up front
+_DEFAULT_MICRO_BATCH = 512  # tokens
 _SPARE_LOGITS = 32  # rows beside one for each slot, for drafts
 _FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}  # llama_flash_attn_type
 
@@ -24,7 +36,7 @@ _FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}  # llama_flash_attn_type
 class LlamaBackend:
     """`Backend` over libllama."""
 
-    def __init__(self, path: Path, config: EngineConfig) -> None:
+    def __init__(self, path: Path, config: EngineConfig, tuner: Tuner | None = None) -> None:
         """Load the model and take the memory of all slots. Raises `ModelError`."""
         self._library = load()
         api = self._api = self._library.api
@@ -34,15 +46,18 @@ class LlamaBackend:
             raise ModelError(f"{path}: {self.info.architecture} models cannot generate text")
         self.slots = config.slots
         self.context = config.context_length or min(self.info.context_train or _DEFAULT_CONTEXT, _DEFAULT_CONTEXT)
-        self.max_batch = max(config.micro_batch, config.slots)
-        self.max_logits = min(self.slots + _SPARE_LOGITS, self.max_batch)
         self._unified = config.kv_layout == "unified"
         self.cells = self.context if self._unified else self.context * self.slots
-        self._threads = config.threads or cpu_quota()
-        self._context = self._create_context(path, config)
+        setting = tuner(lambda first: self._bench(first, config), library_facts(self._library)) if tuner else None
+        self.threads = setting.threads if setting else config.threads or cpu_quota()
+        micro_batch = setting.micro_batch if setting else config.micro_batch or _DEFAULT_MICRO_BATCH
+        self.max_batch = max(micro_batch, self.slots)
+        self.max_logits = min(self.slots + _SPARE_LOGITS, self.max_batch)
+        flash_attention = int(setting.flash_attention) if setting else _FLASH_ATTENTION[config.flash_attention]
+        self._context = self._create_context(path, config.kv_cache_type, micro_batch, flash_attention)
         self._memory = api.llama_get_memory(self._context)
         self.memory = self._memory_traits()
-        self.description = f"libllama, CPU kernels: {self._library.cpu_variant}, {self._threads} threads"
+        self.description = f"libllama, CPU kernels: {self._library.cpu_variant}, {self.threads} threads"
         self._batch = _Batch(api, self.max_batch)
         self._saved: tuple[int, bytes] | None = None  # the slot that was last saved, while nothing has changed it
 
@@ -98,6 +113,10 @@ class LlamaBackend:
         buffer = (ctypes.c_uint8 * len(data)).from_buffer_copy(data)
         return bool(self._api.llama_state_seq_set_data_ext(self._context, buffer, len(data), slot, 0))
 
+    def set_threads(self, count: int) -> None:
+        self._api.llama_set_n_threads(self._context, count, count)
+        self.threads = count
+
     def close(self) -> None:
         self._api.llama_free(self._context)
         self._api.llama_model_free(self._model)
@@ -129,19 +148,34 @@ class LlamaBackend:
         api.llama_memory_seq_rm(self._memory, 0, -1, -1)
         return max(int(sizes[1]) - int(sizes[0]), 0)
 
-    def _create_context(self, path: Path, config: EngineConfig) -> object:
+    def _bench(self, first: Setting, config: EngineConfig) -> AbstractContextManager[Measure]:
+        @contextmanager
+        def measuring() -> Iterator[Measure]:
+            with Bench(
+                self._library,
+                self._model,
+                first=first,
+                slots=self.slots,
+                context=self.context,
+                kv_cache_type=config.kv_cache_type,
+            ) as bench:
+                yield bench.measure
+
+        return measuring()
+
+    def _create_context(self, path: Path, kv_cache_type: str, micro_batch: int, flash_attention: int) -> object:
         api = self._api
         params = api.llama_context_default_params()
         rounded = -(-self.context // 256) * 256  # libllama rounds a stream's cells up to this
         params.n_ctx = rounded if self._unified else rounded * self.slots
         params.n_batch = self.max_batch
-        params.n_ubatch = min(config.micro_batch, self.max_batch)
+        params.n_ubatch = micro_batch
         params.n_seq_max = self.slots
         params.n_outputs_max = self.max_logits  # a row per sequence and draft token, and not per token of a prompt
         params.kv_unified = self._unified
-        params.n_threads = params.n_threads_batch = self._threads
-        params.flash_attn_type = _FLASH_ATTENTION[config.flash_attention]
-        params.type_k = params.type_v = getattr(api, f"GGML_TYPE_{config.kv_cache_type.upper()}")
+        params.n_threads = params.n_threads_batch = self.threads
+        params.flash_attn_type = flash_attention
+        params.type_k = params.type_v = getattr(api, f"GGML_TYPE_{kv_cache_type.upper()}")
         params.offload_kqv = True
         params.no_perf = True
         self._library.recent_errors.clear()

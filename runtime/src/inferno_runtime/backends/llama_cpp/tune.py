@@ -9,10 +9,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from inferno_runtime.backends.base import Setting
 from inferno_runtime.backends.llama_cpp.library import Library
 
 _DEPTH = 512  # cells before what is measured, if there is time to fill them
@@ -22,17 +23,6 @@ _STEPS = 16  # most decoded tokens of a sequence
 _PIECE = 32  # tokens by whose cost the rest is planned; also the least depth and prompt
 _LEAST_STEPS = 3
 _GRACE = 3.0  # times the time given: what takes longer, because it was disturbed, is broken off
-
-
-class Setting(Protocol):
-    """What is measured."""
-
-    @property
-    def flash_attention(self) -> bool: ...
-    @property
-    def threads(self) -> int: ...
-    @property
-    def micro_batch(self) -> int: ...
 
 
 class _Unmeasurable(Exception):

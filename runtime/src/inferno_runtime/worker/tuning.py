@@ -1,0 +1,59 @@
+"""Settles what the hardware prefers: remembered from an earlier start, or measured now on the model itself."""
+
+import dataclasses
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from inferno_runtime.backends.base import Measurer, Setting
+from inferno_runtime.config import EngineConfig
+from inferno_runtime.cpu import cpu_facts, cpu_limit, cpu_quota
+from inferno_runtime.engine.tuning import Options, Tuning, choose, fingerprint, key, options, places, recall, remember
+
+logger = logging.getLogger(__name__)
+
+BUDGET = 3.0  # seconds of measurement at a first start
+
+
+class StartTuner:
+    """Chooses the backend's settings when it loads. `tuning` is what was chosen."""
+
+    def __init__(self, path: Path, config: EngineConfig) -> None:
+        self._path = path
+        self._config = config
+        self.tuning: Tuning | None = None
+
+    def __call__(self, measurer: Measurer, facts: dict[str, Any]) -> Setting:
+        among = self._among()
+        if self._config.tuning == "off":
+            first = among.default
+            self.tuning = Tuning(first.flash_attention, first.threads, first.micro_batch)
+            return self.tuning
+        facts |= {
+            "model": fingerprint(self._path),
+            "cpu": cpu_facts(),
+            "quota": cpu_limit(),
+            "engine": self._config.wire(),
+            "options": dataclasses.asdict(among),
+        }
+        files = places(self._path, os.environ)
+        tuning = recall(files, key(facts), among)
+        if tuning is None:
+            with measurer(among.default) as measure:
+                tuning = choose(measure, among, budget=BUDGET, clock=time.monotonic)
+            remember(files, facts, tuning)
+        logger.info("tuned: %s", tuning)
+        self.tuning = tuning
+        return tuning
+
+    def _among(self) -> Options:
+        config = self._config
+        return options(
+            cpu_quota(),
+            flash_attention={"auto": None, "on": True, "off": False}[config.flash_attention],
+            threads=config.threads,
+            micro_batch=config.micro_batch,
+            kv_cache_type=config.kv_cache_type,
+        )
