@@ -3,9 +3,11 @@
 # Run it through `make lock`; with --upgrade it takes newer versions.
 set -eu
 cd "$(dirname "$0")/.."
+# With a cache of its own: what a resolution keeps of a source distribution would take the place of what was built from it.
+cache="${XDG_CACHE_HOME:-$HOME/.cache}/inferno/lock"
 lock() {
     output=$1; shift
-    "${UV:-uv}" pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+    "${UV:-uv}" pip compile -q --cache-dir "$cache" --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
         --no-annotate --custom-compile-command "make lock" --no-emit-package inferno-runtime \
         -o "requirements/$output" ${UPGRADE:-} "$@"
 }
