@@ -1,13 +1,15 @@
 """Compares Inferno with its peers: `make bench`, or `python -m benchmarks [--quick] [--loads chat8,…] [--rounds 3]`."""
 
 import argparse
+import math
 import sys
 import time
+from pathlib import Path
 
 from benchmarks import machine, report
-from benchmarks.build import BuildError, build
+from benchmarks.build import ROOT, BuildError, build
 from benchmarks.loads import LOADS, QUICK
-from benchmarks.runner import Plan, run
+from benchmarks.runner import Plan, Results, run
 from benchmarks.targets import BEST, EXAMPLE, HIGH_LEVEL, INFERNO, LLAMA_SERVER, PLAIN, RAW
 
 _NAMES = (INFERNO, LLAMA_SERVER, BEST, EXAMPLE, HIGH_LEVEL, PLAIN, RAW)
@@ -23,6 +25,8 @@ def plan_of(options: argparse.Namespace) -> Plan:
         rounds=options.rounds or (1 if options.quick else 3),
         share=options.share or (0.5 if options.quick else 1.0),
         tune=not options.quick and not options.no_tune,
+        # A load takes less than a minute on a machine that is not busy with something else.
+        seconds=240.0 if options.quick else math.inf,
     )
 
 
@@ -40,13 +44,17 @@ def parser() -> argparse.ArgumentParser:
         return split
 
     root = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    root.add_argument("--quick", action="store_true", help="a part that takes at most five minutes; writes no report")
+    root.add_argument(
+        "--quick",
+        action="store_true",
+        help="a part that takes five minutes at most, once the peers are built; writes no report",
+    )
     root.add_argument("--loads", type=names(tuple(LOADS)), metavar="A,B", help=f"only these of {', '.join(LOADS)}")  # type: ignore[arg-type]
     root.add_argument("--servers", type=names(_NAMES), metavar="A,B", help=f"only these of {', '.join(_NAMES)}")  # type: ignore[arg-type]
     root.add_argument("--rounds", type=int, metavar="N", help="times that everything is run (default: 3)")
     root.add_argument("--share", type=float, metavar="X", help="how much of each load to run (default: 1)")
     root.add_argument("--no-tune", action="store_true", help="do not look for llama-server's best flags for each load")
-    root.add_argument("--write", action="store_true", help="write the report although this is a part of it only")
+    root.add_argument("--write", type=Path, metavar="FOLDER", help="write the report to this folder, also of a part")
     root.add_argument("--build-only", action="store_true", help="build the peers and the model, and measure nothing")
     return root
 
@@ -66,17 +74,20 @@ def main(argv: list[str] | None = None) -> int:
     if before > 0.7:
         _say(f"The machine is not idle (load average {before:.1f}): what follows will not mean much.")
     began = time.monotonic()
-    results = run(plan, built, _say)
-    facts = machine.describe(built) | {
-        "rounds": str(plan.rounds),
-        "load average before": f"{before:.1f}",
-        "duration": f"{(time.monotonic() - began) / 60:.0f} minutes",
-    }
-    print(report.text(results))
     whole = not (options.quick or options.loads or options.servers or options.share)
-    if whole or options.write:
-        for path in report.write(results, facts):
-            _say(f"wrote {path}")
+    folder = options.write or (ROOT / "docs" if whole else None)
+
+    def save(results: Results) -> None:
+        if folder is not None:
+            facts = machine.describe(built) | {
+                "rounds": str(plan.rounds),
+                "load average before": f"{before:.1f}",
+                "duration": f"{(time.monotonic() - began) / 60:.0f} minutes",
+            }
+            for path in report.write(results, facts, folder):
+                _say(f"wrote {path}")
+
+    print(report.text(run(plan, built, _say, save)))
     return 0
 
 

@@ -6,7 +6,7 @@ from html import escape
 
 from benchmarks.stats import Spread, short
 
-_WIDTH, _LEFT, _RIGHT, _TOP = 900, 330, 90, 48
+_WIDTH, _LEFT, _RIGHT, _TOP = 960, 390, 90, 48
 _COLOURS = ("#d9480f", "#f4a261", "#495057", "#1971c2", "#2f9e44", "#9c36b5", "#adb5bd")
 _FONT = 'font-family="system-ui, sans-serif"'
 

@@ -4,9 +4,9 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from benchmarks import plot
-from benchmarks.build import ROOT
 from benchmarks.loads import LOADS
 from benchmarks.runner import Results
 from benchmarks.stats import TITLES, Figures, Spread, short, spread
@@ -90,13 +90,11 @@ def markdown(results: Results, facts: dict[str, str], plots: list[tuple[str, str
     if results.raw_rates:
         parts.append("## What libllama alone does\n\nTokens per second by batched-bench.\n\n" + _raw_table(results))
     if results.failures:
-        parts.append(
-            "## Could not be measured\n\n" + "\n".join(f"- {line.splitlines()[0]}" for line in results.failures)
-        )
+        parts.append("## Could not be measured\n\n" + "\n".join(f"- {line}" for line in results.failures))
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
 
-def write(results: Results, facts: dict[str, str], docs: Path = ROOT / "docs") -> list[Path]:
+def write(results: Results, facts: dict[str, str], docs: Path) -> list[Path]:
     """Write the page, its plots and the JSON file; returns their paths."""
     folder = docs / "benchmarks"
     folder.mkdir(parents=True, exist_ok=True)
@@ -108,8 +106,17 @@ def write(results: Results, facts: dict[str, str], docs: Path = ROOT / "docs") -
     page = docs / "benchmarks.md"
     page.write_text(markdown(results, facts, [(title, f"benchmarks/{file}") for file, (title, _) in drawn.items()]))
     data = folder / "results.json"
-    data.write_text(json.dumps({"machine": facts, **asdict(results)}, indent=1, ensure_ascii=False) + "\n")
+    data.write_text(json.dumps(_rounded({"machine": facts, **asdict(results)}), indent=1, ensure_ascii=False) + "\n")
     return [page, *written, data]
+
+
+def _rounded(value: Any) -> Any:
+    """The same with fewer digits: what lies beyond a tenth of a millisecond is noise."""
+    if isinstance(value, float):
+        return round(value, 4)
+    if isinstance(value, dict):
+        return {key: _rounded(one) for key, one in value.items()}
+    return [_rounded(one) for one in value] if isinstance(value, list) else value
 
 
 def _plots(results: Results) -> dict[str, tuple[str, str]]:

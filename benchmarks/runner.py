@@ -5,8 +5,10 @@ has a fresh server, warmed up with prompts that the load does not contain.
 """
 
 import json
+import math
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
@@ -37,6 +39,7 @@ class Plan:
     rounds: int
     share: float
     tune: bool  # whether llama-server's best flags are found for each load
+    seconds: float = math.inf  # after so long no further load is begun
 
 
 @dataclass(slots=True)
@@ -50,8 +53,14 @@ class Results:
     failures: list[str] = field(default_factory=list)
 
 
-def run(plan: Plan, built: Built, say: Say) -> Results:
-    """Run a plan. A server that fails is left out of that round, and named in the results."""
+def run(plan: Plan, built: Built, say: Say, save: Callable[[Results], None]) -> Results:
+    """Run a plan. A server that fails is left out of that round, and named in the results.
+
+    `save` is called after each round, so that a run that is cut short leaves what it has.
+    """
+    began = time.monotonic()
+    # What Inferno measured at an earlier start, on a machine that may have been busy, must not be remembered.
+    built.model.with_name(f"{built.model.name}.tuning.json").unlink(missing_ok=True)
     best: dict[str, tuple[str, ...]] = {}
     known = servers(built, best)
     chosen = [server for name, server in known.items() if not plan.servers or name in plan.servers]
@@ -59,13 +68,18 @@ def run(plan: Plan, built: Built, say: Say) -> Results:
     runner = _Runner(built, words_of(built.model), plan.share, Results(), say)
     if plan.tune and any(server.name == BEST for server in chosen):
         for load in loads:
-            best[load.name] = runner.tune(load)
+            if load.name != "memory":
+                best[load.name] = runner.tune(load)
     for number in range(plan.rounds):
         for load in loads:
+            if time.monotonic() - began > plan.seconds:
+                runner.fail(f"{load.name} in round {number + 1}: no time was left")
+                continue
             say(f"round {number + 1} of {plan.rounds}: {load.title}")
             runner.round(number, load, [one for one in chosen if one.loads is None or load.name in one.loads])
         if RAW in plan.servers or not plan.servers:
             runner.raw(number, [load.name for load in loads if load.name in _RAW_SEQUENCES])
+        save(runner.results)
     return runner.results
 
 
@@ -84,7 +98,7 @@ class _Runner:
         for flags in BUSY_CANDIDATES if load.neighbour else CANDIDATES:
             title = f"llama-server {' '.join(flags)}"
             server = llama_server(LLAMA_SERVER, title, self.built, partial(_always, flags))
-            figures = self.attempt(server, load, seed="tune")
+            figures = self.attempt(server, load, seed="tune", share=self.share / 2)
             if figures is not None:
                 speeds[flags] = figures.get("tokens_per_second", 0.0)
         return max(speeds, key=lambda flags: speeds[flags], default=CANDIDATES[0])
@@ -95,26 +109,26 @@ class _Runner:
         for server in chosen[at:] + chosen[:at]:
             self.results.titles[server.name] = server.title
             self.results.flags.setdefault(server.name, {})[load.name] = server.shown_flags(load)
-            figures = self.attempt(server, load, seed=str(number))
+            figures = self.attempt(server, load, str(number), self.share)
             # A round without figures keeps its place: rounds are compared with each other by number.
             self.results.rounds.setdefault(load.name, {}).setdefault(server.name, []).append(figures or {})
 
-    def attempt(self, server: Server, load: Load, seed: str) -> Figures | None:
+    def attempt(self, server: Server, load: Load, seed: str, share: float) -> Figures | None:
         """One run on a fresh server; None, and a line in the failures, where it could not be done."""
         try:
-            figures = self.measure(server, load, seed)
+            figures = self.measure(server, load, seed, share)
         except (ServerError, OSError, subprocess.SubprocessError, ValueError) as error:
             self.fail(f"{load.name}, {server.title}: {error}")
             return None
         self.say(f"  {server.title:36} {describe(figures)}")
         return figures
 
-    def measure(self, server: Server, load: Load, seed: str) -> Figures:
+    def measure(self, server: Server, load: Load, seed: str, share: float) -> Figures:
         """One run on a fresh server. Raises `ServerError` and what subprocesses raise."""
         with running(server, load) as process:
             play(server, process, LOADS["chat1"].make(self.words, 0.25, "warm"))
             with neighbours(load.neighbour, _LIMIT):
-                records = play(server, process, load.make(self.words, self.share, seed))
+                records = play(server, process, load.make(self.words, share, seed))
             figures = summarize(records)
             for message in sorted({record.error for record in records if record.error}):
                 self.fail(f"{load.name}, {server.title}: {message}")
@@ -142,8 +156,8 @@ class _Runner:
             by_server.setdefault(RAW, []).append(rates.allow(ours[number], sequences) if good else {})
 
     def fail(self, message: str) -> None:
-        self.results.failures.append(message.replace(str(self.built.model.parent), "…").replace(str(Path.home()), "~"))
         self.say(f"  FAILED: {message}")
+        self.results.failures.append(publishable(message, {self.built.model.parent: "…", ROOT: ".", Path.home(): "~"}))
 
 
 def play(server: Server, process: Running, users: tuple[User, ...]) -> list[Record]:
@@ -157,6 +171,14 @@ def play(server: Server, process: Running, users: tuple[User, ...]) -> list[Reco
     if result.returncode:
         raise ServerError(f"the client failed:\n{result.stderr[-2000:]}")
     return [Record(**record) for record in json.loads(result.stdout)]
+
+
+def publishable(message: str, places: dict[Path, str]) -> str:
+    """The first and the last line of a message, without the paths of this machine."""
+    for path, name in places.items():
+        message = message.replace(str(path), name)
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    return " … ".join(lines[:1] + lines[1:][-1:])
 
 
 def describe(figures: Figures) -> str:
