@@ -19,7 +19,7 @@ from types import ModuleType
 logger = logging.getLogger(__name__)
 
 _GCC = re.compile(rb"GCC: \([^)]{0,100}\) (\d+)\.(\d+)\.\d+")
-_LEVELS = {2: logging.INFO, 3: logging.WARNING, 4: logging.ERROR}  # ggml_log_level
+_COMPLAINTS = (3, 4)  # of ggml_log_level: warning and error
 _MAX_REMEMBERED = 32
 
 
@@ -95,17 +95,17 @@ def _score(path: Path) -> int:
 
 
 def _capture_log(llama_cpp: ModuleType) -> list[str]:
-    """Send the library's log to ours, and remember its complaints: they are the cause when a load fails."""
+    """Send the library's log to ours, and remember its complaints: they are the cause when something fails."""
     errors: list[str] = []
 
     def on_log(level: int, text: bytes, _: object) -> None:
         line = text.decode("utf-8", "replace").strip()
-        if level in (3, 4) and line:
+        if level in _COMPLAINTS and line:
             errors.append(line)
             del errors[:-_MAX_REMEMBERED]
         if line.strip("."):
-            # Libraries speak to their developers: what they call information is detail here.
-            logger.log(logging.DEBUG if level < 3 else _LEVELS.get(level, logging.DEBUG), "%s", line)
+            # Libraries speak to their developers: what matters of it is quoted by the error that follows.
+            logger.debug("%s", line)
 
     callback = llama_cpp.llama_log_callback(on_log)
     llama_cpp.llama_log_set(callback, None)
