@@ -12,7 +12,7 @@ from inferno_runtime.backends.base import Backend, BackendError
 from inferno_runtime.engine.cost import PrefillCost
 from inferno_runtime.engine.prefix_tree import BLOCK, PrefixTree
 from inferno_runtime.engine.sequence import Sequence
-from inferno_runtime.engine.store import PrefixStore
+from inferno_runtime.engine.store import Entry, PrefixStore
 
 _COPY_RATE = 3e9  # bytes a second, through host memory and back: on the slow side
 _WORTH_WAITING = BLOCK // 2  # tokens that a leader must spare a follower
@@ -70,7 +70,7 @@ class SlotTable:
             if len(source.tokens) - held >= _WORTH_SAVING:
                 self._save(source)  # another conversation, which only begins like this one
             target, held = source.number, self._cut(source.number, held)
-        elif entry is not None and saved >= held and self._pays(saved, len(entry.tokens)):
+        elif entry is not None and saved >= held and self._fits(entry) and self._pays(saved, len(entry.tokens)):
             self._store.touch(entry)
             self._vacate(target)
             held = self._cut(target, saved) if self._backend.restore(target, entry.data) else 0
@@ -163,6 +163,13 @@ class SlotTable:
         )
         owner = self._slots[leader].owner if leader is not None else None
         return owner is not None and promised - have >= _WORTH_WAITING and owner.position < promised
+
+    def _fits(self, entry: Entry) -> bool:
+        """Whether there are cells for a saved prefix beside what slots hold."""
+        return (
+            not self._backend.memory.shared
+            or sum(len(slot.held) for slot in self._slots) + len(entry.tokens) <= self._backend.cells
+        )
 
     def _pays(self, spared: int, moved: int) -> bool:
         return self._move_seconds(moved) < self._cost.seconds(spared, 0)
