@@ -167,6 +167,22 @@ def test_a_pool_that_is_full_preempts_the_youngest_and_nobody_sees_it() -> None:
         assert rig.said[request_id] == expected(prompt, count)
 
 
+def test_a_saved_prefix_for_which_the_pool_has_no_cells_leaves_the_slot_its_own() -> None:
+    pool = {"context": 300, "max_batch": 300, "cells": 300, "memory": traits(shared=True)}
+    rig = Rig(slots=2, store_bytes=1 << 20, **pool)
+    first = LONG[: 4 * BLOCK] + [1] * 100
+    second = LONG[: 4 * BLOCK] + [2] * 60
+    rig.submit(1, first, max_tokens=2)
+    rig.run()
+    rig.submit(2, second, max_tokens=2)  # begins like the first, which goes to the store
+    rig.run()
+    rig.submit(3, [9] * 160, max_tokens=200)  # and takes the pool's cells
+    rig.step()
+    rig.submit(4, first, max_tokens=2)
+    rig.run()
+    assert rig.said[4] == expected(first, 2)
+
+
 def test_a_request_that_no_pool_could_hold_fails_alone() -> None:
     rig = Rig(slots=2, context=200, max_batch=200, cells=60, memory=traits(shared=True))
     rig.submit(1, [1] * 10, max_tokens=150)

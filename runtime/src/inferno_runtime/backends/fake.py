@@ -81,6 +81,8 @@ class FakeBackend:
         del self.held[slot][length:]
 
     def copy(self, source: int, target: int) -> bool:
+        if source == target:
+            raise BackendError("a slot cannot be copied to itself")
         return self.restore(target, self.save(source))
 
     def save(self, slot: int) -> bytes:

@@ -62,19 +62,21 @@ class SlotTable:
         usable = seq.tokens[:-1]  # one token must be evaluated, for its logits
         held, source = self._longest_slot(usable)
         saved, entry = self._store.longest(usable, whole=not self._backend.memory.cut)
+        target = min(slot.number for slot in self._slots if slot.owner is None)
+        if entry is not None and not (self._fits(entry, target) and self._pays(saved, len(entry.tokens))):
+            saved, entry = 0, None
         if self._wait_pays(usable, max(held, saved)):
             return False
-        target = min(slot.number for slot in self._slots if slot.owner is None)
         dense = max((slot.number for slot in self._slots if slot.owner is not None), default=-1) + 1
         if source is not None and source.owner is None and held >= saved and source.number <= max(dense, target):
             if len(source.tokens) - held >= _WORTH_SAVING:
                 self._save(source)  # another conversation, which only begins like this one
             target, held = source.number, self._cut(source.number, held)
-        elif entry is not None and saved >= held and self._fits(entry) and self._pays(saved, len(entry.tokens)):
+        elif entry is not None and saved >= held:
             self._store.touch(entry)
             self._vacate(target)
             held = self._cut(target, saved) if self._backend.restore(target, entry.data) else 0
-        elif source is not None and self._backend.memory.copy and self._pays(held, len(source.held)):
+        elif source is not None and self._copy_pays(source, target, held):
             self._vacate(target)
             held = self._cut(target, held) if self._backend.copy(source.number, target) else 0
         else:
@@ -164,12 +166,15 @@ class SlotTable:
         owner = self._slots[leader].owner if leader is not None else None
         return owner is not None and promised - have >= _WORTH_WAITING and owner.position < promised
 
-    def _fits(self, entry: Entry) -> bool:
-        """Whether there are cells for a saved prefix beside what slots hold."""
-        return (
-            not self._backend.memory.shared
-            or sum(len(slot.held) for slot in self._slots) + len(entry.tokens) <= self._backend.cells
-        )
+    def _copy_pays(self, source: Slot, target: int, held: int) -> bool:
+        return self._backend.memory.copy and source.number != target and self._pays(held, len(source.held))
+
+    def _fits(self, entry: Entry, target: int) -> bool:
+        """Whether there are cells for a saved prefix beside what the other slots hold."""
+        if not self._backend.memory.shared:
+            return True
+        others = sum(len(slot.held) for slot in self._slots if slot.number != target)
+        return others + len(entry.tokens) <= self._backend.cells
 
     def _pays(self, spared: int, moved: int) -> bool:
         return self._move_seconds(moved) < self._cost.seconds(spared, 0)
