@@ -167,20 +167,14 @@ def test_a_pool_that_is_full_preempts_the_youngest_and_nobody_sees_it() -> None:
         assert rig.said[request_id] == expected(prompt, count)
 
 
-def test_a_saved_prefix_for_which_the_pool_has_no_cells_leaves_the_slot_its_own() -> None:
-    pool = {"context": 300, "max_batch": 300, "cells": 300, "memory": traits(shared=True)}
-    rig = Rig(slots=2, store_bytes=1 << 20, **pool)
-    first = LONG[: 4 * BLOCK] + [1] * 100
-    second = LONG[: 4 * BLOCK] + [2] * 60
-    rig.submit(1, first, max_tokens=2)
-    rig.run()
-    rig.submit(2, second, max_tokens=2)  # begins like the first, which goes to the store
-    rig.run()
-    rig.submit(3, [9] * 160, max_tokens=200)  # and takes the pool's cells
-    rig.step()
-    rig.submit(4, first, max_tokens=2)
-    rig.run()
-    assert rig.said[4] == expected(first, 2)
+def test_a_saved_prefix_takes_the_place_of_what_the_slot_has_of_it() -> None:
+    rig = Rig(slots=1, store_bytes=1 << 20, context=200, max_batch=200, cells=200, memory=traits(shared=True))
+    first, second = LONG[: 4 * BLOCK] + [1] * 100, LONG[: 4 * BLOCK] + [2] * 60
+    for request_id, prompt in enumerate((first, second, first)):
+        rig.submit(request_id, prompt, max_tokens=2)
+        rig.run()
+        assert rig.said[request_id] == expected(prompt, 2)
+    assert [rig.started[i].cached_tokens for i in range(3)] == [0, 4 * BLOCK, len(first) - 1]
 
 
 def test_a_request_that_no_pool_could_hold_fails_alone() -> None:
