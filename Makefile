@@ -41,6 +41,9 @@ docs: $(VENV)/.dev  ## Write the reference pages from the configuration's fields
 images:  ## Build both container images with docker, podman or buildah
 	$(PYTHON) scripts/build_images.py $(ARGS)
 
+bench: $(VENV)/.runtime  ## Compare with llama.cpp's and llama-cpp-python's servers, an hour; ARGS=--quick takes five minutes
+	$(BIN)/python -m benchmarks $(ARGS)
+
 bench-step: $(VENV)/.runtime  ## Measure what a step of the engine costs beside the model
 	$(BIN)/python -m benchmarks.step $(ARGS)
 
@@ -65,4 +68,4 @@ $(VENV)/.dev: $(UV) requirements/dev.txt requirements/build.txt runtime/pyprojec
 	@$(PYTHON) scripts/install.py dev
 	@touch $@ $(VENV)/.runtime
 
-.PHONY: help run test unit lint format manifests docs images bench-step lock clean
+.PHONY: help run test unit lint format manifests docs images bench bench-step lock clean

@@ -17,3 +17,4 @@ lock build.txt requirements/build.in
 lock runtime.txt runtime/pyproject.toml --extra serve
 lock operator.txt operator/pyproject.toml
 lock dev.txt requirements/dev.in runtime/pyproject.toml operator/pyproject.toml --extra serve
+lock ../benchmarks/requirements.txt benchmarks/requirements.in -c requirements/runtime.txt -c requirements/build.txt

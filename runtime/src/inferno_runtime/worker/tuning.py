@@ -43,7 +43,10 @@ class StartTuner:
         if tuning is None:
             with measurer(among.default) as measure:
                 tuning = choose(measure, among, budget=BUDGET, clock=time.monotonic)
-            remember(files, facts, tuning)
+            if tuning.measurements > _rivals(among):
+                remember(files, facts, tuning)
+            else:
+                logger.info("there was not the time to measure everything: the next start tries again")
         logger.info("tuned: %s", tuning)
         self.tuning = tuning
         return tuning
@@ -57,3 +60,8 @@ class StartTuner:
             micro_batch=config.micro_batch,
             kv_cache_type=config.kv_cache_type,
         )
+
+
+def _rivals(among: Options) -> int:
+    """How many settings there are to measure beside the usual one; fewer measurements than that were cut short."""
+    return len(among.flash_attention) + len(among.threads) + len(among.micro_batch) - 3
