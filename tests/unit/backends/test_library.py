@@ -1,5 +1,7 @@
 """Which CPU library is loaded."""
 
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -77,3 +79,22 @@ def test_the_installed_library_chose_one_that_rates_itself_best() -> None:
 )
 def test_a_failed_load_is_explained_in_one_line(lines: list[str], cause: str) -> None:
     assert explain(lines) == cause
+
+
+def test_models_that_are_opened_together_load_the_library_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    inside: list[int] = []
+    most: list[int] = []
+
+    def fake() -> None:
+        inside.append(1)
+        time.sleep(0.001)  # gives the others every chance
+        most.append(len(inside))
+        inside.pop()
+
+    monkeypatch.setattr(library, "_load", fake)
+    threads = [threading.Thread(target=library.load) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 8

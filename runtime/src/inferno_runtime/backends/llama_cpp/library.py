@@ -12,6 +12,7 @@ import importlib.util
 import logging
 import mmap
 import re
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 _GCC = re.compile(rb"GCC: \([^)]{0,100}\) (\d+)\.(\d+)\.\d+")
 _COMPLAINTS = (3, 4)  # of ggml_log_level: warning and error
 _MAX_REMEMBERED = 32
+_loading = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,14 @@ class Library:
     recent_errors: list[str]  # the library's last complaints, oldest first
 
 
-@functools.cache
 def load() -> Library:
     """Load libllama once for the process. Raises `ImportError` when it is not installed."""
+    with _loading:  # several models may be opened at the same time
+        return _load()
+
+
+@functools.cache
+def _load() -> Library:
     spec = importlib.util.find_spec("llama_cpp")
     if spec is None or not spec.submodule_search_locations:
         raise ImportError("llama-cpp-python is not installed")
