@@ -71,7 +71,7 @@ class EngineConfig(Config):
         description="Sequences that may wait for a slot; beyond that a request is refused with 503.",
     )
     step_budget_ms: int = Field(
-        default=50,
+        default=100,
         ge=1,
         le=10_000,
         description="Milliseconds of prompt evaluation between two tokens of the running sequences: the longest that a long prompt holds up a stream.",

@@ -33,6 +33,8 @@ from inferno_runtime.engine.store import PrefixStore
 logger = logging.getLogger(__name__)
 
 _LEAST_PIECE = 16  # tokens; a smaller piece costs nearly as much as this one
+_SLACK = 1.25  # times the budget for a prompt's last piece, rather than leave a scrap that costs a pass of its own
+_ALONE = 4  # times the budget where no sequence is running
 _SMOOTHING = 0.2  # weight of the newest measurement
 
 _End = tuple[FinishReason, str | None]  # why a sequence ended, and a sentence where it was an error
@@ -220,7 +222,8 @@ class Scheduler:
     # Prefill
 
     def _prefill(self) -> None:
-        deadline = self._clock() + self._budget
+        # Without a running sequence nobody is held up, and larger pieces are cheaper by the token.
+        deadline = self._clock() + self._budget * (1 if self._running else _ALONE)
         first = True  # one piece is evaluated in any case, so that prompts get on however small the budget is
         while self._prefilling:
             now = self._clock()
@@ -228,7 +231,8 @@ class Scheduler:
             fitting = self._cost.tokens(deadline - now, seq.position)
             if not first and fitting < min(seq.left, _LEAST_PIECE):
                 return
-            self._prefill_piece(seq, max(fitting, _LEAST_PIECE))
+            most = max(fitting, _LEAST_PIECE)
+            self._prefill_piece(seq, seq.left if seq.left <= most * _SLACK else most)
             first = False
             self._admit()  # who waited for this prefix need not wait for the next step
 
