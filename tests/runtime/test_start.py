@@ -1,5 +1,6 @@
 """How a start ends that cannot go well, and one that serves several models."""
 
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -19,13 +20,19 @@ SECONDS = 120  # a start takes no longer
 
 @contextmanager
 def started(*words: str) -> Iterator[str]:
-    """A server started by this command line; gives its base URL."""
+    """A server started by this command line; gives its base URL, and holds it to the command that it offers."""
     process = subprocess.Popen([sys.executable, "-m", "inferno_runtime", *words], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
         assert " at " in line, "the server did not say where it listens"
-        yield line.rpartition(" at ")[2].strip()
+        url = line.rpartition(" at ")[2].strip()
+        curl, address, header, content_type, data, body = shlex.split(process.stdout.readline().removeprefix("Try: "))
+        assert (curl, address, header, data) == ("curl", f"{url}/chat/completions", "-H", "-d")
+        name, _, value = content_type.partition(": ")
+        answer = httpx.post(address, headers={name: value}, content=body, timeout=60, trust_env=False)
+        assert "Paris" in answer.json()["choices"][0]["message"]["content"]
+        yield url
     finally:
         process.terminate()
         assert process.wait(timeout=SECONDS) == 0

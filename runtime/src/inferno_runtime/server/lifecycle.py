@@ -69,6 +69,7 @@ class Server:
         loading.result()
         names = ", ".join(served.name for served in self._context.registry)
         print(f"Serving {names} at {self.url}", flush=True)
+        print(_invitation(self.url, next(iter(self._context.registry)).name), flush=True)
         await ended
         await self._drain()
         return 0
@@ -120,7 +121,8 @@ class Server:
 
 def _invitation(url: str, model: str) -> str:
     """A command that a person can paste."""
-    question = {"model": model, "messages": [{"role": "user", "content": "What is the capital of France?"}]}
+    messages = [{"role": "user", "content": "What is the capital of France?"}]
+    question = {"model": model, "temperature": 0, "messages": messages}
     return f"Try: curl {url}/chat/completions -H 'Content-Type: application/json' -d '{json.dumps(question)}'"
 
 
