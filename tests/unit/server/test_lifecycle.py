@@ -72,7 +72,9 @@ async def test_probes_are_answered_while_the_model_loads(launch: Launch, capsys:
     engines["two"].may_load.set()
     while not (out := capsys.readouterr().out):
         await asyncio.sleep(0.001)
-    assert out == f"Serving one, two at {server.url}\n"
+    serving, invitation = out.splitlines()
+    assert serving == f"Serving one, two at {server.url}"
+    assert invitation.startswith(f"Try: curl {server.url}/chat/completions ")
     assert (await get(server, "/health/ready")).status_code == 200
     os.kill(os.getpid(), signal.SIGTERM)
     assert await task == 0
