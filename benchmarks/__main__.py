@@ -4,6 +4,7 @@ import argparse
 import math
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import machine, report
@@ -33,7 +34,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
 def parser() -> argparse.ArgumentParser:
     """The command line's grammar."""
 
-    def names(known: tuple[str, ...]) -> object:
+    def names(known: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
         def split(text: str) -> tuple[str, ...]:
             wanted = tuple(text.split(","))
             for name in wanted:
@@ -49,8 +50,8 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="a part that takes five minutes at most, once the peers are built; writes no report",
     )
-    root.add_argument("--loads", type=names(tuple(LOADS)), metavar="A,B", help=f"only these of {', '.join(LOADS)}")  # type: ignore[arg-type]
-    root.add_argument("--servers", type=names(_NAMES), metavar="A,B", help=f"only these of {', '.join(_NAMES)}")  # type: ignore[arg-type]
+    root.add_argument("--loads", type=names(tuple(LOADS)), metavar="A,B", help=f"only these of {', '.join(LOADS)}")
+    root.add_argument("--servers", type=names(_NAMES), metavar="A,B", help=f"only these of {', '.join(_NAMES)}")
     root.add_argument("--rounds", type=int, metavar="N", help="times that everything is run (default: 3)")
     root.add_argument("--share", type=float, metavar="X", help="how much of each load to run (default: 1)")
     root.add_argument("--no-tune", action="store_true", help="do not look for llama-server's best flags for each load")

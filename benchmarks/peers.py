@@ -100,7 +100,9 @@ def _inferno(
         command = [_inferno_command(), "serve", str(built.model), "--name", MODEL, "--port", str(port), *words(load)]
         return Start(command)
 
-    shown = lambda load: " ".join(words(load))  # noqa: E731
+    def shown(load: Load) -> str:
+        return " ".join(words(load))
+
     return Server(name, title, "/health/ready", start, shown, {"ignore_eos": True}, loads)
 
 

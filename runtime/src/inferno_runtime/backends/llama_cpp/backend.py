@@ -7,6 +7,7 @@ import ctypes
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -191,14 +192,14 @@ class LlamaBackend:
 class _Batch:
     """A `llama_batch` over arrays of our own, filled without a Python object per token."""
 
-    def __init__(self, api: object, capacity: int) -> None:
+    def __init__(self, api: ModuleType, capacity: int) -> None:
         self._tokens = np.zeros(capacity, dtype=np.int32)
         self._positions = np.zeros(capacity, dtype=np.int32)
         self._counts = np.ones(capacity, dtype=np.int32)  # every token belongs to one sequence
         self._slots = np.zeros(capacity, dtype=np.int32)
         self._slot_pointers = self._slots.ctypes.data + 4 * np.arange(capacity, dtype=np.uintp)
         self._wanted = np.zeros(capacity, dtype=np.int8)
-        self.struct = api.llama_batch()  # type: ignore[attr-defined]
+        self.struct = api.llama_batch()
         for name, array in (
             ("token", self._tokens),
             ("pos", self._positions),

@@ -23,6 +23,7 @@ _GCC = re.compile(rb"GCC: \([^)]{0,100}\) (\d+)\.(\d+)\.\d+")
 _COMPLAINTS = (3, 4)  # of ggml_log_level: warning and error
 _MAX_REMEMBERED = 32
 _loading = threading.Lock()
+_callbacks: list[object] = []  # the library holds bare pointers to them
 
 
 @dataclass(frozen=True)
@@ -116,5 +117,5 @@ def _capture_log(llama_cpp: ModuleType) -> list[str]:
 
     callback = llama_cpp.llama_log_callback(on_log)
     llama_cpp.llama_log_set(callback, None)
-    _capture_log.keep = callback  # type: ignore[attr-defined]  # the library holds a bare pointer to it
+    _callbacks.append(callback)
     return errors
