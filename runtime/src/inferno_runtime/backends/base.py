@@ -76,6 +76,8 @@ class Setting(Protocol):
         """Most tokens in one pass over the weights."""
 
 
+# The cells of a slot, as bytes.
+Saved = bytes | memoryview
 # Measures a setting for so many seconds: tokens a second of decoding alone, in company, and of prefill.
 Measure = Callable[[Setting, float], tuple[float, float, float] | None]
 # Makes ready to measure, beginning with a setting.
@@ -115,10 +117,10 @@ class Backend(Protocol):
     def copy(self, source: int, target: int) -> bool:
         """Give `target` what `source` holds, in place of what it held. False if there was no room."""
 
-    def save(self, slot: int) -> bytes | None:
+    def save(self, slot: int) -> Saved | None:
         """The cells of a slot, to be restored in this process; None if they cannot be had now."""
 
-    def restore(self, slot: int, data: bytes) -> bool:
+    def restore(self, slot: int, data: Saved) -> bool:
         """Give a slot cells that were saved, in place of what it held. False if there was no room."""
 
     def set_threads(self, count: int) -> None:

@@ -33,7 +33,8 @@ from inferno_runtime.engine.store import PrefixStore
 logger = logging.getLogger(__name__)
 
 _LEAST_PIECE = 16  # tokens; a smaller piece costs nearly as much as this one
-_SLACK = 1.25  # times the budget for a prompt's last piece, rather than leave a scrap that costs a pass of its own
+_SLACK = 2  # times what fits, for a prompt that this ends: every piece costs a pass over the weights
+_SCRAP = 0.5  # of what fits into a budget; less of a prompt is left for the next step
 _ALONE = 4  # times the budget where no sequence is running
 _SMOOTHING = 0.2  # weight of the newest measurement
 
@@ -229,12 +230,16 @@ class Scheduler:
             now = self._clock()
             seq = min(self._prefilling, key=lambda seq: self._urgency(seq, now))
             fitting = self._cost.tokens(deadline - now, seq.position)
-            if not first and fitting < min(seq.left, _LEAST_PIECE):
+            whole = seq.left <= max(fitting, _LEAST_PIECE) * _SLACK
+            if not first and (fitting < _LEAST_PIECE or not (whole or fitting >= self._scrap(seq))):
                 return
-            most = max(fitting, _LEAST_PIECE)
-            self._prefill_piece(seq, seq.left if seq.left <= most * _SLACK else most)
+            self._prefill_piece(seq, seq.left if whole else max(fitting, _LEAST_PIECE))
             first = False
             self._admit()  # who waited for this prefix need not wait for the next step
+
+    def _scrap(self, seq: Sequence) -> float:
+        """Tokens of a piece that is hardly worth its pass over the weights."""
+        return _SCRAP * self._cost.tokens(self._budget, seq.position)
 
     def _urgency(self, seq: Sequence, now: float) -> float:
         """Seconds still to evaluate less seconds waited: the short go first, and the long when they have waited long."""

@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from inferno_runtime.backends.base import Saved
 from inferno_runtime.engine.prefix_tree import PrefixTree
 
 
@@ -11,7 +12,7 @@ class Entry:
     """The saved cells of one prefix."""
 
     tokens: list[int]
-    data: bytes
+    data: Saved
 
 
 class PrefixStore:
@@ -31,7 +32,7 @@ class PrefixStore:
         """Whether something of `size` bytes would be kept at all."""
         return 0 < size <= self._limit
 
-    def put(self, tokens: list[int], data: bytes) -> None:
+    def put(self, tokens: list[int], data: Saved) -> None:
         """Keep a prefix; what is a prefix of it in turn is dropped, and so is what no longer fits."""
         if not self.fits(len(data)):
             return

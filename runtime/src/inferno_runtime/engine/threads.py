@@ -22,6 +22,7 @@ _PATIENCE = 4 * _STEPS  # steps in a trial, when most are of sizes never seen be
 _LEARNT = 2  # steps of a size before its cost counts
 _SLOW = 1.25  # times the usual cost: something has happened
 _GAIN = 0.93  # of the cost before: worth a change; less of a gain is not told from noise
+_LOST = 1.7  # times the cost before: one such step ends a trial that nothing but the clock began
 _FIRST_WAIT = 2.0  # seconds of evaluation from one trial to the next,
 _WAIT = 4.0  # and when several have brought nothing
 _SHARE = 0.02  # of the time is lost, at most, to trials that come by the clock,
@@ -227,6 +228,8 @@ class _Trial:
             self.pro += 1 + (ratio < 0.5)
         else:
             self.against += 1 + (ratio > 2) + (ratio > 4)  # a step that is so slow is enough
+            if ratio > _LOST and not self.alarm and not self.confirming:
+                self.against = _MAJORITY
 
 
 def ladder(most: int, *also: int) -> list[int]:

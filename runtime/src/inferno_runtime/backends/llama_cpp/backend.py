@@ -4,10 +4,11 @@ Only the library's low-level functions are used; its high-level class serves one
 """
 
 import ctypes
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +19,15 @@ from inferno_runtime.backends.base import (
     MemoryTraits,
     ModelError,
     OutOfMemory,
+    Saved,
     Setting,
     Span,
     Tuner,
 )
+from inferno_runtime.backends.llama_cpp.batch import Batch, padding
 from inferno_runtime.backends.llama_cpp.library import load
 from inferno_runtime.backends.llama_cpp.model import explain, model_info, open_model
+from inferno_runtime.backends.llama_cpp.threads import ThreadPool
 from inferno_runtime.backends.llama_cpp.tune import Bench, library_facts
 from inferno_runtime.config import EngineConfig
 from inferno_runtime.cpu import cpu_quota
@@ -56,14 +60,37 @@ class LlamaBackend:
         self.max_logits = min(self.slots + _SPARE_LOGITS, self.max_batch)
         flash_attention = int(setting.flash_attention) if setting else _FLASH_ATTENTION[config.flash_attention]
         self._context = self._create_context(path, config.kv_cache_type, micro_batch, flash_attention)
+        self._thread_pool = ThreadPool(api, max(self.threads, cpu_quota()))
+        self._thread_pool.attach(self._context)
         self._memory = api.llama_get_memory(self._context)
         self.memory = self._memory_traits()
         self.description = f"libllama, CPU kernels: {self._library.cpu_variant}, {self.threads} threads"
-        self._batch = _Batch(api, self.max_batch)
-        self._saved: tuple[int, bytes] | None = None  # the slot that was last saved, while nothing has changed it
+        self._batch = Batch(api, self.max_batch)
+        self._saved: tuple[int, Saved] | None = None  # the slot that was last saved, while nothing has changed it
 
     def evaluate(self, spans: Sequence[Span]) -> NDArray[np.float32]:
         self._saved = None
+        pads = self._padding(spans)
+        if not pads:
+            return self._decode(spans)
+        try:
+            logits = self._decode(sorted((*spans, *pads), key=_by_slot))
+        finally:
+            for pad in pads:
+                self._api.llama_memory_seq_rm(self._memory, pad.slot, pad.start, -1)
+        return _without(logits, [pad.slot for pad in pads], [span.slot for span in spans])
+
+    def _padding(self, spans: Sequence[Span]) -> list[Span]:
+        """Tokens to add to those of running sequences, since the batch is faster with them."""
+        if len(spans) < 2 or self._unified or not self.memory.cut:
+            return []
+        slots = [span.slot for span in spans]
+        if slots != sorted(set(slots)) or any(len(span.tokens) != 1 or not span.logits for span in spans):
+            return []
+        ends = [self._api.llama_memory_seq_pos_max(self._memory, slot) + 1 for slot in range(self.slots)]
+        return [Span(slot, ends[slot], [0], logits=1) for slot in padding(slots, [end < self.context for end in ends])]
+
+    def _decode(self, spans: Sequence[Span]) -> NDArray[np.float32]:
         wanted = self._batch.fill(spans)
         status = self._api.llama_decode(self._context, self._batch.struct)
         if status == 1:
@@ -101,17 +128,19 @@ class LlamaBackend:
         self._saved = saved
         return done
 
-    def save(self, slot: int) -> bytes | None:
+    def save(self, slot: int) -> Saved | None:
         size = self._api.llama_state_seq_get_size_ext(self._context, slot, 0)
         if not size:
             return None
-        buffer = (ctypes.c_uint8 * size)()
+        data = memoryview(np.empty(size, dtype=np.uint8))  # not zeroed before, nor copied afterwards: it is megabytes
+        buffer = (ctypes.c_uint8 * size).from_buffer(data)
         written = self._api.llama_state_seq_get_data_ext(self._context, buffer, size, slot, 0)
-        return bytes(memoryview(buffer)[:written]) if written else None
+        return data[:written] if written else None
 
-    def restore(self, slot: int, data: bytes) -> bool:
+    def restore(self, slot: int, data: Saved) -> bool:
         self.clear(slot)
-        buffer = (ctypes.c_uint8 * len(data)).from_buffer_copy(data)
+        kind = ctypes.c_uint8 * len(data)
+        buffer = kind.from_buffer_copy(data) if isinstance(data, bytes) else kind.from_buffer(data)
         return bool(self._api.llama_state_seq_set_data_ext(self._context, buffer, len(data), slot, 0))
 
     def set_threads(self, count: int) -> None:
@@ -120,6 +149,7 @@ class LlamaBackend:
 
     def close(self) -> None:
         self._api.llama_free(self._context)
+        self._thread_pool.close()
         self._api.llama_model_free(self._model)
 
     def _memory_traits(self) -> MemoryTraits:
@@ -139,7 +169,7 @@ class LlamaBackend:
     def _cell_bytes(self) -> int:
         """What a cell takes, measured on one, since architectures lay their caches out in different ways."""
         api = self._api
-        batch = _Batch(api, 2)
+        batch = Batch(api, 2)
         sizes = []
         for position in (0, 1):
             batch.fill([Span(0, position, [0], logits=0)])
@@ -189,39 +219,16 @@ class LlamaBackend:
         return context
 
 
-class _Batch:
-    """A `llama_batch` over arrays of our own, filled without a Python object per token."""
+def _by_slot(span: Span) -> int:
+    return span.slot
 
-    def __init__(self, api: ModuleType, capacity: int) -> None:
-        self._tokens = np.zeros(capacity, dtype=np.int32)
-        self._positions = np.zeros(capacity, dtype=np.int32)
-        self._counts = np.ones(capacity, dtype=np.int32)  # every token belongs to one sequence
-        self._slots = np.zeros(capacity, dtype=np.int32)
-        self._slot_pointers = self._slots.ctypes.data + 4 * np.arange(capacity, dtype=np.uintp)
-        self._wanted = np.zeros(capacity, dtype=np.int8)
-        self.struct = api.llama_batch()
-        for name, array in (
-            ("token", self._tokens),
-            ("pos", self._positions),
-            ("n_seq_id", self._counts),
-            ("seq_id", self._slot_pointers),
-            ("logits", self._wanted),
-        ):
-            kind = dict(self.struct._fields_)[name]
-            setattr(self.struct, name, array.ctypes.data_as(kind))
 
-    def fill(self, spans: Sequence[Span]) -> int:
-        """Lay the spans out; returns how many rows of logits they want."""
-        at = wanted = 0
-        for span in spans:
-            end = at + len(span.tokens)
-            self._tokens[at:end] = span.tokens
-            self._positions[at:end] = range(span.start, span.start + len(span.tokens))
-            self._slots[at:end] = span.slot
-            self._wanted[at:end] = 0
-            if span.logits:
-                self._wanted[end - span.logits : end] = 1
-                wanted += span.logits
-            at = end
-        self.struct.n_tokens = at
-        return wanted
+def _without(logits: NDArray[np.float32], pads: list[int], slots: list[int]) -> NDArray[np.float32]:
+    """The rows of `slots` alone, moved up to where those of `pads` stood: a copy would be megabytes of fresh memory."""
+    row = logits.strides[0]
+    before = [bisect_left(slots, pad) for pad in pads] + [len(slots)]  # rows that stand before each of the pads
+    for shift, (start, end) in enumerate(pairwise(before), 1):
+        if start < end:
+            target = logits.ctypes.data + start * row
+            ctypes.memmove(target, target + shift * row, (end - start) * row)
+    return logits[: len(slots)]

@@ -1,0 +1,77 @@
+"""The batch that libllama evaluates: arrays of our own, and what is added so that its kernels run at full speed."""
+
+from collections.abc import Sequence
+from types import ModuleType
+
+import numpy as np
+
+from inferno_runtime.backends.base import Span
+
+_TILE = 4  # columns that the CPU kernels compute together; a remainder is another pass over the weights
+_WORTH_A_TILE = 5  # tokens; fewer are cheaper as they are
+_HOLE = 8  # slots; a pass over the weights costs more than this many tokens beside others
+
+
+class Batch:
+    """A `llama_batch` over arrays of our own, filled without a Python object per token."""
+
+    def __init__(self, api: ModuleType, capacity: int) -> None:
+        """capacity: in tokens."""
+        self._tokens = np.zeros(capacity, dtype=np.int32)
+        self._positions = np.zeros(capacity, dtype=np.int32)
+        self._counts = np.ones(capacity, dtype=np.int32)  # every token belongs to one sequence
+        self._slots = np.zeros(capacity, dtype=np.int32)
+        self._slot_pointers = self._slots.ctypes.data + 4 * np.arange(capacity, dtype=np.uintp)
+        self._wanted = np.zeros(capacity, dtype=np.int8)
+        self.struct = api.llama_batch()
+        for name, array in (
+            ("token", self._tokens),
+            ("pos", self._positions),
+            ("n_seq_id", self._counts),
+            ("seq_id", self._slot_pointers),
+            ("logits", self._wanted),
+        ):
+            kind = dict(self.struct._fields_)[name]
+            setattr(self.struct, name, array.ctypes.data_as(kind))
+
+    def fill(self, spans: Sequence[Span]) -> int:
+        """Lay the spans out; returns how many rows of logits they want."""
+        at = wanted = 0
+        for span in spans:
+            end = at + len(span.tokens)
+            self._tokens[at:end] = span.tokens
+            self._positions[at:end] = range(span.start, span.start + len(span.tokens))
+            self._slots[at:end] = span.slot
+            self._wanted[at:end] = 0
+            if span.logits:
+                self._wanted[end - span.logits : end] = 1
+                wanted += span.logits
+            at = end
+        self.struct.n_tokens = at
+        return wanted
+
+
+def padding(slots: Sequence[int], usable: Sequence[bool]) -> list[int]:
+    """Slots to evaluate a token of no use in, beside one token for each of `slots`, since that is faster.
+
+    libllama passes over the weights once for each run of consecutive slots, so small holes between them are filled; and
+    its CPU kernels compute several columns at a time, so the run is brought to a multiple of that.
+
+    slots: ascending; usable: for every slot there is, whether it has room for a token that is taken back afterwards.
+    """
+    if len(slots) < 2:
+        return []
+    added: list[int] = []
+    start = slots[0]
+    for slot, following in zip(slots, [*slots[1:], len(usable)], strict=True):
+        hole = range(slot + 1, following)
+        if following < len(usable) and len(hole) <= _HOLE and all(usable[number] for number in hole):
+            added += hole
+            continue
+        length = slot + 1 - start
+        if length >= _WORTH_A_TILE:
+            tail = hole[: -length % _TILE]
+            if all(usable[number] for number in tail):
+                added += tail
+        start = following
+    return added

@@ -1,0 +1,39 @@
+"""What is added to a batch so that libllama's kernels run at full speed."""
+
+import pytest
+
+from inferno_runtime.backends.llama_cpp.batch import padding
+
+
+def usable(count: int, *full: int) -> list[bool]:
+    return [number not in full for number in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("slots", "added"),
+    [
+        ([0], []),  # a batch of one has kernels of its own
+        ([0, 1, 2], []),  # a few are cheaper as they are
+        ([0, 1, 2, 3], []),
+        ([0, 1, 2, 3, 4], [5, 6, 7]),
+        ([0, 1, 2, 3, 4, 5, 6], [7]),
+        ([0, 1, 2, 3, 4, 5, 6, 7], []),
+        ([0, 1, 2, 4, 5, 6, 7], [3]),
+        ([0, 1, 3, 4, 6], [2, 5, 7]),
+        ([0, 1, 2, 9, 10], [3, 4, 5, 6, 7, 8, 11]),
+        ([2, 3, 4, 5, 6], [7, 8, 9]),
+    ],
+)
+def test_holes_are_filled_and_tiles_made_whole(slots: list[int], added: list[int]) -> None:
+    assert padding(slots, usable(16)) == added
+
+
+def test_a_wide_hole_stays_and_each_run_is_made_whole() -> None:
+    assert padding([0, 1, 2, 3, 4, 20, 21, 22, 23, 24, 25], usable(32)) == [5, 6, 7, 26, 27]
+
+
+def test_no_token_goes_where_there_is_no_room() -> None:
+    assert padding([0, 1, 3, 4], usable(8, 2)) == []
+    assert padding([0, 1, 2, 3, 4, 5, 6], usable(8, 7)) == []
+    assert padding([0, 1, 2, 3, 4, 5, 6], usable(7)) == []
+    assert padding([0, 1, 3, 4, 5, 6, 7], usable(12, 2)) == [8, 9, 10]
