@@ -112,8 +112,8 @@ def _partial(writer: Writer, share: float) -> tuple[User, ...]:
 
 
 def _repetition(writer: Writer, share: float) -> tuple[User, ...]:
-    count = max(1, round(4 * share))
-    return (User(tuple(Turn(writer.text(60), 256) for _ in range(count)), greedy=True),)
+    count = max(1, round(2 * share))
+    return (User(tuple(Turn(writer.text(60), 768) for _ in range(count)), greedy=True),)
 
 
 LOADS = {
@@ -167,7 +167,7 @@ LOADS = {
         Load(
             "repetition",
             "repetition",
-            "Greedy answers of 256 tokens that run in circles: what speculation is for.",
+            "Greedy answers of 768 tokens that run in circles: what speculation is for.",
             8,
             1024,
             _repetition,

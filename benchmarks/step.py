@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from inferno_runtime.backends.base import MemoryTraits, ModelInfo, Span
+from inferno_runtime.backends.base import MemoryTraits, ModelInfo, Saved, Span
 from inferno_runtime.config import ModelConfig, ServedModel
 from inferno_runtime.engine.request import Request, Sampling
 from inferno_runtime.engine.scheduler import Scheduler
@@ -54,10 +54,10 @@ class InstantBackend:
     def copy(self, source: int, target: int) -> bool:
         return False
 
-    def save(self, slot: int) -> bytes | None:
+    def save(self, slot: int) -> Saved | None:
         return None
 
-    def restore(self, slot: int, data: bytes) -> bool:
+    def restore(self, slot: int, data: Saved) -> bool:
         return False
 
     def set_threads(self, count: int) -> None:

@@ -74,7 +74,8 @@ class EngineConfig(Config):
         default=100,
         ge=1,
         le=10_000,
-        description="Milliseconds of prompt evaluation between two tokens of the running sequences: the longest that a long prompt holds up a stream.",
+        description="Milliseconds of prompt evaluation between two tokens of the running sequences, which is how long a prompt holds up a stream; "
+        "a short prompt is evaluated whole, and a long one in pieces of up to two and a half times as much, where smaller ones cost markedly more.",
     )
     micro_batch: int | None = Field(
         default=None,

@@ -66,6 +66,11 @@ class Rig:
             assert finished.id not in self.finished, "ended twice"
             self.finished[finished.id] = finished
 
+    def steps(self, count: int) -> None:
+        """So many steps."""
+        for _ in range(count):
+            self.step()
+
     def run(self) -> None:
         """Steps until there is nothing left to do."""
         for _ in range(20_000):

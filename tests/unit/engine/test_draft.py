@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferno_runtime.engine.draft import Acceptance, BatchCost, DraftPolicy, PromptLookup, accept
+from inferno_runtime.engine.draft import Acceptance, BatchCost, DraftPolicy, PromptLookup, Rehearsal, accept
 
 
 def slow_lookup(tokens: list[int], most: int) -> list[int]:
@@ -143,6 +143,39 @@ def test_what_does_not_pay_is_tried_now_and_then() -> None:
     tried = [step for step in range(2000) if policy.allot([with_rate(0.6)], [8], most=10) != [0]]
     assert 4 <= len(tried) <= 9
     assert tried[0] < 20
+
+
+@pytest.mark.parametrize(
+    ("come", "seen"),
+    [
+        ([1, 2, 3], (3, 0)),
+        ([1, 2, 4], (2, 1)),
+        ([9, 9, 9], (0, 1)),
+    ],
+)
+def test_a_rehearsed_draft_is_judged_as_soon_as_it_is_clear(come: list[int], seen: tuple[int, int]) -> None:
+    rehearsal, acceptance = Rehearsal(), Acceptance(0.0, 0.0)
+    tokens = [7, 7]
+    rehearsal.begin(len(tokens), [1, 2, 3])
+    for token in come:
+        rehearsal.judge(tokens, acceptance)
+        assert rehearsal.under_way == (tokens[2:] == [1, 2, 3][: len(tokens) - 2])
+        tokens.append(token)
+    rehearsal.judge(tokens, acceptance)
+    assert not rehearsal.under_way
+    assert (acceptance.accepted, acceptance.rejected) == seen
+
+
+def test_text_that_begins_to_repeat_ends_a_pause() -> None:
+    sequence = with_rate(0.5)
+    for _ in range(6):
+        sequence.observe(4, 0)
+    assert sequence.pause == 63
+    rehearsal = Rehearsal()
+    rehearsal.begin(0, [1, 2, 3, 4])
+    rehearsal.judge([1, 2, 3, 4], sequence)
+    assert sequence.pause == sequence.failures == 0
+    assert sequence.rate > 0.5
 
 
 @dataclass

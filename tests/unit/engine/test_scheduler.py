@@ -1,6 +1,7 @@
 """The engine's step on a fake backend and a virtual clock."""
 
 import random
+from itertools import pairwise
 
 import pytest
 
@@ -55,12 +56,12 @@ def test_decode_and_prefill_are_separate_batches_and_decode_runs_by_slot() -> No
     rig = Rig(slots=4)
     for request_id in range(3):
         rig.submit(request_id, [request_id + 1] * 4)
-    rig.step()
+    rig.steps(3)
     rig.submit(3, [9] * 5)
     rig.calls.clear()
-    rig.step()
-    decode, prefill = rig.calls
-    assert [span.slot for span in decode] == [0, 1, 2]
+    rig.steps(2)
+    prefill, decode = rig.calls
+    assert [span.slot for span in decode] == [0, 1, 2, 3]
     assert all(len(span.tokens) == 1 for span in decode)
     assert [len(span.tokens) for span in prefill] == [5]
 
@@ -70,13 +71,16 @@ def test_a_long_prompt_holds_up_a_stream_for_no_longer_than_the_budget() -> None
     rig.submit(1, [1, 2, 3], max_tokens=200)
     rig.step()
     rig.submit(2, [7] * 2000, max_tokens=1)
-    gaps = []
+    times = []
     while 2 not in rig.finished:
-        before = rig.now
+        said = len(rig.said[1])
         rig.step()
-        gaps.append(rig.now - before)
-    assert max(gaps) <= 0.05 + 0.02  # the decode, and one least piece too much
-    assert len(gaps) >= 2000 * 0.001 / 0.07
+        if len(rig.said[1]) > said:
+            times.append(rig.now)
+    gaps = [after - before for before, after in pairwise(times)]
+    assert sorted(gaps)[-3] <= 0.05 + 0.02  # the decode, and one least piece too much
+    assert max(gaps) <= 2.5 * 0.05 + 0.02  # when it is tried whether larger pieces have become cheaper
+    assert len(gaps) >= 2000 * 0.001 / 0.07 - 1
     rig.run()
 
 
@@ -129,8 +133,7 @@ def test_one_that_fails_does_not_fail_its_neighbours(cut: bool) -> None:
     rig = Rig(slots=3, memory=MemoryTraits(copy=False, cut=cut, save=False, shift=False))
     for request_id in range(3):
         rig.submit(request_id, [request_id + 1] * 4, max_tokens=6)
-    rig.step()
-    rig.step()
+    rig.steps(4)  # three prompts, and a token for each
     rig.fail_slots = {1}
     rig.step()
     rig.fail_slots = set()

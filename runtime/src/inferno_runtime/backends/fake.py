@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from inferno_runtime.backends.base import BackendError, MemoryTraits, ModelInfo, OutOfMemory, Span
+from inferno_runtime.backends.base import BackendError, MemoryTraits, ModelInfo, OutOfMemory, Saved, Span
 
 _CAPABLE = MemoryTraits(copy=True, cut=True, save=True, shift=False, cell_bytes=4)
 
@@ -85,10 +85,10 @@ class FakeBackend:
             raise BackendError("a slot cannot be copied to itself")
         return self.restore(target, self.save(source))
 
-    def save(self, slot: int) -> bytes:
+    def save(self, slot: int) -> Saved:
         return np.asarray(self.held[slot], dtype=np.int32).tobytes()
 
-    def restore(self, slot: int, data: bytes) -> bool:
+    def restore(self, slot: int, data: Saved) -> bool:
         self.held[slot] = []
         if sum(map(len, self.held)) + len(data) // 4 > self.cells:
             return False

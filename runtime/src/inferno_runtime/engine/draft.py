@@ -98,6 +98,35 @@ class Acceptance:
         self.pause = min((1 << min(self.failures, 10)) - 1, self._LONGEST_PAUSE)
 
 
+class Rehearsal:
+    """A draft that is not evaluated: what comes shows whether it would have stood, and that costs nothing."""
+
+    def __init__(self) -> None:
+        self._draft: list[int] = []
+        self._start = 0
+
+    @property
+    def under_way(self) -> bool:
+        """Whether there is one."""
+        return bool(self._draft)
+
+    def begin(self, start: int, draft: list[int]) -> None:
+        """Compare `draft` with what comes as `tokens[start:]`."""
+        self._start, self._draft = start, draft
+
+    def drop(self) -> None:
+        """Forget it."""
+        self._draft = []
+
+    def judge(self, tokens: Sequence[int], acceptance: Acceptance) -> None:
+        """Tell `acceptance` how it went, as soon as that is clear."""
+        come = tokens[self._start : self._start + len(self._draft)]
+        accepted = accept(self._draft, come)
+        if self._draft and (accepted < len(come) or accepted == len(self._draft)):
+            acceptance.observe(len(self._draft), accepted)
+            self._draft = []
+
+
 class BatchCost:
     """Seconds of a decode batch by its number of tokens, learnt from what batches took."""
 
@@ -151,6 +180,8 @@ class DraftPolicy:
     """Decides how many draft tokens each sequence may add to a step, so that tokens per second are the most."""
 
     _LEAST_GAIN = 0.05  # expected tokens; what is less likely is not worth the arithmetic
+    _LIKELY = 0.3  # expected tokens; so likely must be what is tried though it did not seem to pay
+    _TRIED = 7  # tokens, with which a sequence alone makes a batch of eight
     _PATIENCE = (
         16,
         512,
@@ -213,5 +244,7 @@ class DraftPolicy:
         if self._idle < self._patience:
             return 0
         # Costs change with the depth and with neighbours, and only a batch with a draft shows what it costs now.
-        self._idle, self._patience = 0, min(2 * self._patience, self._PATIENCE[1])
-        return min(len(gains), max(tokens // 4, 2))
+        likely = min(sum(gain >= self._LIKELY for gain, _ in gains), self._TRIED)
+        if likely:
+            self._idle, self._patience = 0, min(2 * self._patience, self._PATIENCE[1])
+        return likely

@@ -6,10 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inferno_runtime.backends.base import Backend, Span
-from inferno_runtime.engine.cost import PrefillCost
+from inferno_runtime.engine.cost import LEAST_PIECE, PrefillCost
 from inferno_runtime.engine.threads import Kind, ThreadGovernor
 
-_LEAST_MEASURED = 16  # tokens; a smaller piece of a prompt says little about a larger one
 _SMOOTHING = 0.2  # weight of the newest measurement
 
 
@@ -24,17 +23,21 @@ class Evaluator:
         self.prefill_cost = PrefillCost()
         self.decode_seconds = 0.0  # of a batch, smoothed
         self.last_seconds = 0.0  # of the latest batch
+        self.typical = (
+            True  # whether it says what others of its kind will take, and was no trial of more or fewer threads
+        )
 
     def decode(self, spans: Sequence[Span]) -> NDArray[np.float32]:
         """Evaluate the next tokens of running sequences. Raises as `Backend.evaluate` does."""
         logits = self._timed("decode", spans)
-        self.decode_seconds += _SMOOTHING * (self.last_seconds - self.decode_seconds)
+        if self.typical:
+            self.decode_seconds += _SMOOTHING * (self.last_seconds - self.decode_seconds)
         return logits
 
     def prefill(self, span: Span) -> NDArray[np.float32]:
         """Evaluate a piece of a prompt. Raises as `Backend.evaluate` does."""
         logits = self._timed("prefill", [span])
-        if len(span.tokens) >= _LEAST_MEASURED:
+        if self.typical and len(span.tokens) >= LEAST_PIECE:
             self.prefill_cost.observe(len(span.tokens), span.start, self.last_seconds)
         return logits
 
@@ -46,6 +49,7 @@ class Evaluator:
         logits = backend.evaluate(spans)
         self.last_seconds = self._clock() - began
         if governor is not None:
+            self.typical = backend.threads == governor.settled(kind)
             tokens = sum(len(span.tokens) for span in spans)
             depth = sum(span.start for span in spans) // len(spans)
             governor.observe(kind, tokens, depth, self.last_seconds, backend.threads)

@@ -1,10 +1,8 @@
 """The engine's step: who is admitted, who decodes, and whose prompt is evaluated next.
 
-Pure but for the backend and the clock that it is given; one thread drives it. A step
-
-1. gives free slots to the oldest waiting sequences,
-2. decodes one token of every running sequence in one batch, and
-3. evaluates prompts, a piece of one sequence at a time, for as long as the step's time budget lasts.
+Pure but for the backend and the clock that it is given; one thread drives it. A step gives free slots to the oldest
+waiting sequences, and evaluates one batch: the next token of every running sequence, or a piece of one prompt. After each
+decode prompts have their turn for as long as a time budget lasts.
 
 Decode and prefill are separate batches on purpose: a backend with a memory stream per sequence would cut a mixed batch
 into slices of equal length for all of them. The budget is time and not tokens, since a token behind thousands of others
@@ -22,6 +20,7 @@ from numpy.typing import NDArray
 from inferno_runtime.backends.base import Backend, BackendError, OutOfMemory, Span
 from inferno_runtime.engine.draft import accept
 from inferno_runtime.engine.evaluation import Evaluator
+from inferno_runtime.engine.prefill import PrefillBudget
 from inferno_runtime.engine.prefix_tree import BLOCK
 from inferno_runtime.engine.request import Finished, FinishReason, Request, Started
 from inferno_runtime.engine.sampling import Choice, SamplingError, sample
@@ -32,10 +31,6 @@ from inferno_runtime.engine.store import PrefixStore
 
 logger = logging.getLogger(__name__)
 
-_LEAST_PIECE = 16  # tokens; a smaller piece costs nearly as much as this one
-_SLACK = 2  # times what fits, for a prompt that this ends: every piece costs a pass over the weights
-_SCRAP = 0.5  # of what fits into a budget; less of a prompt is left for the next step
-_ALONE = 4  # times the budget where no sequence is running
 _SMOOTHING = 0.2  # weight of the newest measurement
 
 _End = tuple[FinishReason, str | None]  # why a sequence ended, and a sentence where it was an error
@@ -70,10 +65,10 @@ class Scheduler:
         most_threads: up to which their number follows the steps' times, 0 if it is fixed."""
         self._backend = backend
         self._end_tokens = frozenset(end_tokens)
-        self._budget = step_budget
         self._clock = clock
         self._evaluator = Evaluator(backend, clock, most_threads)
         self._cost = self._evaluator.prefill_cost
+        self._budget = PrefillBudget(self._cost, step_budget)
         self._slots = SlotTable(backend, self._cost, PrefixStore(store_bytes))
         self.speculation = Speculation(backend, enabled=speculate)
         self._waiting: deque[Sequence] = deque()
@@ -115,13 +110,11 @@ class Scheduler:
                 return
 
     def step(self) -> StepResult:
-        """Advance every sequence as far as one step goes."""
+        """Evaluate one batch: the next tokens of the running sequences, or a piece of a prompt."""
         self._admit()
-        if not self._waiting:  # otherwise holes are filled as they come
-            self._slots.compact(self._running, self._evaluator.decode_seconds)
-            self._running.sort(key=_by_slot)
-        self._decode()
-        self._prefill()
+        if not self._prefill():
+            self._decode()
+            self._budget.begin(self._clock(), running=True, turn=self._evaluator.decode_seconds)
         result, self._result = self._result, StepResult()
         return result
 
@@ -160,6 +153,9 @@ class Scheduler:
     # Decode
 
     def _decode(self) -> None:
+        if not self._waiting:  # otherwise holes are filled as they come
+            self._slots.compact(self._running, self._evaluator.decode_seconds)
+            self._running.sort(key=_by_slot)
         while self._running:
             batch = list(self._running)
             drafts = self.speculation.drafts(batch)
@@ -173,7 +169,8 @@ class Scheduler:
                 self._decode_apart(batch, error)
                 return
             else:
-                self.speculation.observe_cost(sum(len(span.tokens) for span in spans), self._evaluator.last_seconds)
+                if self._evaluator.typical:
+                    self.speculation.observe_cost(sum(len(span.tokens) for span in spans), self._evaluator.last_seconds)
                 self._take(batch, drafts, logits)
                 return
 
@@ -222,24 +219,18 @@ class Scheduler:
 
     # Prefill
 
-    def _prefill(self) -> None:
-        # Without a running sequence nobody is held up, and larger pieces are cheaper by the token.
-        deadline = self._clock() + self._budget * (1 if self._running else _ALONE)
-        first = True  # one piece is evaluated in any case, so that prompts get on however small the budget is
-        while self._prefilling:
-            now = self._clock()
-            seq = min(self._prefilling, key=lambda seq: self._urgency(seq, now))
-            fitting = self._cost.tokens(deadline - now, seq.position)
-            whole = seq.left <= max(fitting, _LEAST_PIECE) * _SLACK
-            if not first and (fitting < _LEAST_PIECE or not (whole or fitting >= self._scrap(seq))):
-                return
-            self._prefill_piece(seq, seq.left if whole else max(fitting, _LEAST_PIECE))
-            first = False
-            self._admit()  # who waited for this prefix need not wait for the next step
-
-    def _scrap(self, seq: Sequence) -> float:
-        """Tokens of a piece that is hardly worth its pass over the weights."""
-        return _SCRAP * self._cost.tokens(self._budget, seq.position)
+    def _prefill(self) -> bool:
+        """Evaluate a piece of the most urgent prompt; False if there is none, or if the running sequences are due."""
+        if not self._prefilling:
+            return False
+        now = self._clock()
+        if not self._running:
+            self._budget.begin(now, running=False, turn=0.0)
+        seq = min(self._prefilling, key=lambda seq: self._urgency(seq, now))
+        count = self._budget.piece(seq.left, seq.position, now)
+        if count:
+            self._prefill_piece(seq, count)
+        return count > 0
 
     def _urgency(self, seq: Sequence, now: float) -> float:
         """Seconds still to evaluate less seconds waited: the short go first, and the long when they have waited long."""

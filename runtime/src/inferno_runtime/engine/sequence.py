@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from inferno_runtime.engine.draft import Acceptance, PromptLookup
+from inferno_runtime.engine.draft import Acceptance, PromptLookup, Rehearsal
 from inferno_runtime.engine.request import Request
 from inferno_runtime.engine.sampling import History
 
@@ -28,6 +28,7 @@ class Sequence:
     history: History = field(init=False)  # the same tokens, for the penalties
     lookup: PromptLookup = field(init=False)  # and for drafts
     acceptance: Acceptance = field(default_factory=Acceptance)
+    rehearsal: Rehearsal = field(default_factory=Rehearsal)
 
     def __post_init__(self) -> None:
         self.tokens = list(self.request.prompt)

@@ -27,9 +27,15 @@ class Speculation:
             return none
         room = min(self._backend.max_logits, self._backend.max_batch) - len(batch)
         proposals = [self._propose(seq) for seq in batch]
-        if room <= 0 or not any(proposals):
+        if not any(proposals):
             return none
-        allotted = self._policy.allot([seq.acceptance for seq in batch], [len(draft) for draft in proposals], room)
+        lengths = [0 if seq.acceptance.pause else len(draft) for seq, draft in zip(batch, proposals, strict=True)]
+        allotted = self._policy.allot([seq.acceptance for seq in batch], lengths, max(room, 0))
+        for seq, draft, count in zip(batch, proposals, allotted, strict=True):
+            if count:
+                seq.rehearsal.drop()
+            elif draft and not seq.rehearsal.under_way:
+                seq.rehearsal.begin(len(seq.tokens), draft)
         return [draft[:count] for draft, count in zip(proposals, allotted, strict=True)]
 
     def observe_cost(self, tokens: int, seconds: float) -> None:
@@ -44,7 +50,8 @@ class Speculation:
         seq.acceptance.observe(drafted, accepted)
 
     def _propose(self, seq: Sequence) -> list[int]:
-        if seq.acceptance.pause:
+        seq.rehearsal.judge(seq.tokens, seq.acceptance)
+        if seq.acceptance.pause and seq.rehearsal.under_way:
             return []
         # The token that is sampled behind the draft must still fit, too.
         most = min(_MAX_DRAFT, seq.remaining - 1, self._backend.context - len(seq.tokens) - 1)

@@ -23,6 +23,7 @@ _LEARNT = 2  # steps of a size before its cost counts
 _SLOW = 1.25  # times the usual cost: something has happened
 _GAIN = 0.93  # of the cost before: worth a change; less of a gain is not told from noise
 _LOST = 1.7  # times the cost before: one such step ends a trial that nothing but the clock began
+_ALONE = 20  # pieces of prompts with no decode between them
 _FIRST_WAIT = 2.0  # seconds of evaluation from one trial to the next,
 _WAIT = 4.0  # and when several have brought nothing
 _SHARE = 0.02  # of the time is lost, at most, to trials that come by the clock,
@@ -37,6 +38,7 @@ class ThreadGovernor:
 
     def __init__(self, most: int, initial: int) -> None:
         """most: the CPU quota; initial: the number to begin with."""
+        self._prompts_alone = 0  # pieces of prompts since the last decode
         self._climbers: dict[Kind, _Climber] = {"decode": _Climber(most, initial), "prefill": _Climber(most, initial)}
 
     def threads(self, kind: Kind) -> int:
@@ -53,6 +55,9 @@ class ThreadGovernor:
         tokens: in the batch, at least 1; depth: cells before it, for several sequences their mean; threads: those that
         evaluated it. Another number than was asked for teaches nothing.
         """
+        # A piece of a prompt is long, and a trial with it a long gap in the streams beside it: decoding finds out first.
+        self._prompts_alone = 0 if kind == "decode" else self._prompts_alone + 1
+        self._climbers["prefill"].led = self._prompts_alone < _ALONE
         climber = self._climbers[kind]
         before = climber.settled
         chosen = climber.observe(tokens, depth, seconds, threads)
@@ -70,6 +75,8 @@ class _Climber:
         self._rungs = ladder(most, initial)
         self._at = self._rungs.index(initial)
         self.threads = self.settled = initial
+        self.led = False  # whether trials come when another has found something, and not by the clock
+        self._hurried = False
         self._now = 0.0  # seconds of evaluation so far
         self._usual: dict[int, _Usual] = {}
         self._window: deque[tuple[_Usual, float]] = deque(maxlen=_STEPS)  # the latest costs with the settled number
@@ -97,12 +104,13 @@ class _Climber:
             self._slow = (self._slow << 1 | (cost > _SLOW * usual.cost)) & (1 << _STEPS) - 1
             if len(self._window) >= _MAJORITY:
                 alarm = self._now >= self._next_alarm and self._slow.bit_count() >= _MAJORITY
-                if alarm or self._now >= self._next_trial:
+                if alarm or (self._now >= self._next_trial and (self._hurried or not self.led)):
                     self._start(alarm)
         return self.threads
 
     def hurry(self, *, up: bool) -> None:
         """Try more threads, or fewer, as soon as it can be done."""
+        self._hurried = True
         self._next_trial = self._now
         self._failures = 0
         self._turn = 0 if up else -1  # of those around, the last is fewer
@@ -152,11 +160,13 @@ class _Climber:
         self._failures = self._turn = 0
         self._next_trial = self._now + _FIRST_WAIT / 8  # where this is better, the next rung may be better still
         self._next_alarm = self._now
+        self._hurried = True
 
     def _give_up(self, trial: "_Trial") -> None:
         # Slow steps that no other number makes faster are what is usual now.
         self._end_trial(scale=trial.before if trial.alarm else 1.0)
         self.threads = self.settled
+        self._hurried = False
         if trial.alarm:
             self._next_alarm = self._now + max(_FIRST_WAIT / 4, trial.lost / (4 * _SHARE))
             return

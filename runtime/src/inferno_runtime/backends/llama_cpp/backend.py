@@ -132,7 +132,9 @@ class LlamaBackend:
         size = self._api.llama_state_seq_get_size_ext(self._context, slot, 0)
         if not size:
             return None
-        data = memoryview(np.empty(size, dtype=np.uint8))  # not zeroed before, nor copied afterwards: it is megabytes
+        data = memoryview(
+            np.empty(size, dtype=np.uint8).data
+        )  # not zeroed before, nor copied afterwards: it is megabytes
         buffer = (ctypes.c_uint8 * size).from_buffer(data)
         written = self._api.llama_state_seq_get_data_ext(self._context, buffer, size, slot, 0)
         return data[:written] if written else None
