@@ -94,7 +94,9 @@ def _inferno(
     name: str, title: str, built: Built, flags: tuple[str, ...], loads: frozenset[str] | None = None
 ) -> Server:
     def words(load: Load) -> list[str]:
-        return ["--slots", str(load.slots), "--context-length", str(load.context), *flags]
+        # What is kept of evicted prefixes is a cache with a limit of its own, and what is measured is all that is not.
+        kept = ("--prefix-cache-mb", "0") if load.name == "memory" else ()
+        return ["--slots", str(load.slots), "--context-length", str(load.context), *kept, *flags]
 
     def start(load: Load, port: int, folder: Path) -> Start:
         command = [_inferno_command(), "serve", str(built.model), "--name", MODEL, "--port", str(port), *words(load)]

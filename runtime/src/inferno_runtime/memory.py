@@ -4,6 +4,8 @@ A container is killed at its cgroup's limit, however much the machine has; so bo
 the process's own lies in, since a limit binds everything below it.
 """
 
+import ctypes
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +31,15 @@ def memory_available(root: Path = _CGROUPS, proc: Path = _PROC) -> int:
     left = [max(0, limit - used) for limit, used in _limits(root, proc)]
     free = _meminfo(proc, "MemAvailable")
     return min([memory_limit(root, proc) if free is None else free, *left])
+
+
+def give_back() -> None:
+    """Give memory that was freed back to the system, where the C library can: for the end of a start, which takes much."""
+    gc.collect()
+    gc.freeze()  # what is there now stays; there is no need to look through it again and again
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _limits(root: Path, proc: Path) -> Iterator[tuple[int, int]]:

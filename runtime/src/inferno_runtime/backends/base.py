@@ -7,10 +7,11 @@ keeps account of what each holds, and never asks which backend it has: what the 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # the server's process uses these types too, and would pay for numpy's 20 MB
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class ModelError(Exception):
@@ -99,7 +100,7 @@ class Backend(Protocol):
     max_logits: int  # most rows of logits that one call gives
     threads: int  # that evaluate; 0 where it is not ours to say
 
-    def evaluate(self, spans: Sequence[Span]) -> NDArray[np.float32]:
+    def evaluate(self, spans: Sequence[Span]) -> "NDArray[np.float32]":
         """Evaluate `spans` in one batch.
 
         Returns the logits that the spans want, in order: shape (wanted, vocab_size). The array may be a view

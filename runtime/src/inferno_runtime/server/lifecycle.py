@@ -12,6 +12,7 @@ from tornado.netutil import bind_sockets
 
 from inferno_runtime.backends.base import ModelError
 from inferno_runtime.config import RuntimeConfig
+from inferno_runtime.memory import give_back
 from inferno_runtime.server.app import application, http_server
 from inferno_runtime.server.base import Context
 from inferno_runtime.server.logging import configure
@@ -68,6 +69,7 @@ class Server:
             return 0
         loading.result()
         names = ", ".join(served.name for served in self._context.registry)
+        give_back()
         print(f"Serving {names} at {self.url}", flush=True)
         print(_invitation(self.url, next(iter(self._context.registry)).name), flush=True)
         await ended

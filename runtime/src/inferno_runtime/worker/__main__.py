@@ -18,7 +18,7 @@ from inferno_runtime.backends.base import Backend, ModelError, Span
 from inferno_runtime.config import EngineConfig
 from inferno_runtime.cpu import cpu_quota
 from inferno_runtime.engine.scheduler import Scheduler, StepResult
-from inferno_runtime.memory import memory_available
+from inferno_runtime.memory import give_back, memory_available
 from inferno_runtime.worker.frames import (
     Cancel,
     Failed,
@@ -118,6 +118,7 @@ def run(connection: Connection) -> None:
         speculate=config.speculation != "off",
         most_threads=0 if config.threads or not backend.threads else cpu_quota(),
     )
+    give_back()
     tuning = tuner.tuning.wire() if tuner.tuning else {}
     connection.send(Ready(backend.info, backend.context, backend.slots, backend.description, tuning))
     while True:

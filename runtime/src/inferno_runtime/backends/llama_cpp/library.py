@@ -8,12 +8,15 @@ over, and where it is the only one its AMX kernels are left unused.
 
 import ctypes
 import functools
+import importlib
 import importlib.util
 import logging
 import mmap
 import re
+import sys
 import threading
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
@@ -28,7 +31,7 @@ _callbacks: list[object] = []  # the library holds bare pointers to them
 
 @dataclass(frozen=True)
 class Library:
-    """The loaded library. `api` is the module `llama_cpp`, whose functions are libllama's."""
+    """The loaded library. `api` is the module whose functions are libllama's."""
 
     api: ModuleType
     cpu_variant: str
@@ -49,27 +52,34 @@ def _load() -> Library:
         raise ImportError("llama-cpp-python is not installed")
     folder = Path(spec.submodule_search_locations[0]) / "lib"
     variants = sorted(folder.glob("libggml-cpu-*.so"))
-    import llama_cpp
-
-    errors = _capture_log(llama_cpp)
+    api = _bindings(spec)
+    errors = _capture_log(api)
     if variants:
         chosen = choose_variant(variants)
         # Through libllama's own handle: a wheel holds copies where a build has links, and a library opened by another of
         # its names is another library, with a list of backends that libllama never looks at.
-        ggml = llama_cpp.llama_cpp._lib
+        ggml = api._lib
         ggml.ggml_backend_load.restype = ctypes.c_void_p
         ggml.ggml_backend_load.argtypes = [ctypes.c_char_p]
         for path in (chosen, *_accelerators(folder)):
             if not ggml.ggml_backend_load(str(path).encode()):
                 raise ImportError(f"{path} could not be loaded")
-        llama_cpp.llama_backend_init()
-        return Library(llama_cpp, chosen.stem.removeprefix("libggml-cpu-"), True, errors)
-    llama_cpp.llama_backend_init()
-    amx = b"AMX_INT8 = 1" in llama_cpp.llama_print_system_info()
+        api.llama_backend_init()
+        return Library(api, chosen.stem.removeprefix("libggml-cpu-"), True, errors)
+    api.llama_backend_init()
+    amx = b"AMX_INT8 = 1" in api.llama_print_system_info()
     broken = amx and any(miscompiles_amx(path) for path in folder.glob("libggml-cpu.so"))
     if broken:
         logger.warning("libllama was built by a GCC that miscompiles AMX: its repacked kernels are not used")
-    return Library(llama_cpp, "native", not broken, errors)
+    return Library(api, "native", not broken, errors)
+
+
+def _bindings(spec: ModuleSpec) -> ModuleType:
+    """The module of libllama's functions, without the package around it, which imports numpy, a database and more."""
+    if spec.name not in sys.modules:
+        package = sys.modules[spec.name] = ModuleType(spec.name)
+        package.__spec__, package.__path__ = spec, list(spec.submodule_search_locations or ())
+    return importlib.import_module(f"{spec.name}.llama_cpp")
 
 
 def choose_variant(paths: list[Path]) -> Path:
@@ -102,7 +112,7 @@ def _score(path: Path) -> int:
     return int(score())
 
 
-def _capture_log(llama_cpp: ModuleType) -> list[str]:
+def _capture_log(api: ModuleType) -> list[str]:
     """Send the library's log to ours, and remember its complaints: they are the cause when something fails."""
     errors: list[str] = []
 
@@ -115,7 +125,7 @@ def _capture_log(llama_cpp: ModuleType) -> list[str]:
             # Libraries speak to their developers: what matters of it is quoted by the error that follows.
             logger.debug("%s", line)
 
-    callback = llama_cpp.llama_log_callback(on_log)
-    llama_cpp.llama_log_set(callback, None)
+    callback = api.llama_log_callback(on_log)
+    api.llama_log_set(callback, None)
     _callbacks.append(callback)
     return errors

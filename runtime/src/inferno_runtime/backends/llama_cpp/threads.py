@@ -27,8 +27,8 @@ class ThreadPool:
     """
 
     def __init__(self, api: ModuleType, most: int) -> None:
-        """api: the module `llama_cpp`, with the CPU's kernels loaded; most: threads."""
-        library = api.llama_cpp._lib
+        """api: the module of libllama's functions, with the CPU's kernels loaded; most: threads."""
+        library = api._lib
         params_of = library.ggml_threadpool_params_default
         params_of.argtypes, params_of.restype = [ctypes.c_int], _Params
         new = _function(library, b"ggml_threadpool_new", ctypes.c_void_p, ctypes.POINTER(_Params))

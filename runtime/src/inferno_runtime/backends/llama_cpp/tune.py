@@ -5,13 +5,13 @@ once to a realistic depth, and the rest varies on it: threads between evaluation
 """
 
 import logging
+import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from types import TracebackType
 from typing import Any, NamedTuple, Self
-
-import numpy as np
 
 from inferno_runtime.backends.base import Setting
 from inferno_runtime.backends.llama_cpp.library import Library
@@ -63,7 +63,7 @@ class Bench:
         self._cuttable = not (self._api.llama_model_is_recurrent(model) or self._api.llama_model_is_hybrid(model))
         vocabulary = self._api.llama_vocab_n_tokens(self._api.llama_model_get_vocab(model))
         # Of all kinds, so that a mixture of experts is asked for all of them.
-        self._tokens = np.random.default_rng(0).integers(0, vocabulary, self._cells + 1).tolist()
+        self._tokens = random.Random(0).choices(range(vocabulary), k=self._cells + 1)  # noqa: S311
         self._batch = self._api.llama_batch_init(max(_PROMPT, _TOGETHER), 0, 1)
         self._stages: dict[bool, _Stage] = {}
         self._load: _Load | None = None
@@ -221,7 +221,7 @@ class Bench:
 def library_facts(library: Library) -> dict[str, str]:
     """The build of libllama and what it makes of this machine, GPUs included."""
     return {
-        "library": f"llama-cpp-python {library.api.__version__}",
+        "library": f"llama-cpp-python {version('llama-cpp-python')}",
         "variant": library.cpu_variant,
         "system": library.api.llama_print_system_info().decode("utf-8", "replace"),
     }
