@@ -1,6 +1,6 @@
 """Tiny models with random weights, for the kinds of memory that the built-in model has not."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import gguf
@@ -60,20 +60,42 @@ def sliding_window(path: Path, window: int = 32) -> Path:
     return _write(writer, path)
 
 
-def _writer(path: Path, architecture: str) -> gguf.GGUFWriter:
-    """A writer with the built-in model's vocabulary."""
+def llama(path: Path, change: Callable[[list[str]], list[str]] = list) -> Path:
+    """A Llama model; `change` makes its tokens from the built-in model's."""
+    writer = _writer(path, "llama", change)
+    heads, hidden = 4, 128
+    writer.add_feed_forward_length(hidden)
+    writer.add_head_count(heads)
+    writer.add_rope_dimension_count(WIDTH // heads)
+    for layer in range(LAYERS):
+        shapes = {
+            **{f"attn_{name}.weight": (WIDTH, WIDTH) for name in ("q", "k", "v", "output")},
+            "ffn_gate.weight": (hidden, WIDTH),
+            "ffn_up.weight": (hidden, WIDTH),
+            "ffn_down.weight": (WIDTH, hidden),
+        }
+        _add(writer, layer, shapes, norms=("attn_norm", "ffn_norm"))
+    return _write(writer, path)
+
+
+def _writer(path: Path, architecture: str, change: Callable[[list[str]], list[str]] = list) -> gguf.GGUFWriter:
+    """A writer with the built-in model's vocabulary, but for what `change` makes of its tokens."""
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_context_length(CONTEXT)
     writer.add_embedding_length(WIDTH)
     writer.add_block_count(LAYERS)
     writer.add_layer_norm_rms_eps(1e-5)
     source = gguf.GGUFReader(DEFAULT_MODEL)
+    tokens = change(source.fields["tokenizer.ggml.tokens"].contents())
     for field in source.fields.values():
         if field.name.startswith("tokenizer.") and not field.name.endswith("chat_template"):
-            kinds = field.types
-            writer.add_key_value(field.name, field.contents(), kinds[0], kinds[-1] if len(kinds) > 1 else None)
-    vocabulary = len(source.fields["tokenizer.ggml.tokens"].contents())
-    writer.add_tensor("token_embd.weight", _random(0, vocabulary, WIDTH) * np.float32(WIDTH**0.5))
+            kinds, value = field.types, field.contents()
+            if field.name == "tokenizer.ggml.tokens":
+                value = tokens
+            elif field.name == "tokenizer.ggml.token_type":
+                value = [*value, *[gguf.TokenType.NORMAL] * len(tokens)][: len(tokens)]
+            writer.add_key_value(field.name, value, kinds[0], kinds[-1] if len(kinds) > 1 else None)
+    writer.add_tensor("token_embd.weight", _random(0, len(tokens), WIDTH) * np.float32(WIDTH**0.5))
     writer.add_tensor("output_norm.weight", np.ones(WIDTH, dtype=np.float32))
     return writer
 

@@ -45,6 +45,14 @@ def test_serve_turns_flags_into_configuration() -> None:
     assert config.server.token_batch_ms == 5
 
 
+def test_a_draft_model_may_be_a_path_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert configured("serve", "--draft", "a b.gguf").models[0].engine.draft == Path("a b.gguf").absolute().as_uri()
+    assert configured("serve", "--draft", "file:///m.gguf").models[0].engine.draft == "file:///m.gguf"
+    with pytest.raises(SystemExit):
+        main(["serve", "--draft", "pvc://models/m.gguf"])
+    assert re.fullmatch(r"inferno: spec\.engine\.draft: .*\n", capsys.readouterr().err)
+
+
 def test_every_knob_has_a_flag_with_its_description() -> None:
     helped = " ".join(parser()._subparsers._group_actions[0].choices["serve"].format_help().split())  # type: ignore[union-attr, index]
     for section in (ListenConfig, ServerConfig, EngineConfig):

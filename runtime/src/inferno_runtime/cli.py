@@ -90,6 +90,8 @@ def configuration(arguments: argparse.Namespace) -> RuntimeConfig:
     from inferno_runtime.models.source import DEFAULT_MODEL
 
     path = Path(arguments.path).absolute() if arguments.path else DEFAULT_MODEL
+    if arguments.draft and "://" not in arguments.draft:
+        arguments.draft = Path(arguments.draft).absolute().as_uri()
     name = arguments.name or (path.stem if arguments.path else "inferno-tiny")
     served = ServedModel(
         name=name,

@@ -94,6 +94,14 @@ class EngineConfig(Config):
         description="Whether tokens are guessed ahead: ngram proposes what followed the last tokens earlier in the text, "
         "while that is measured to pay. The output is the same.",
     )
+    draft: str | None = Field(
+        default=None,
+        max_length=1024,
+        pattern="^file:///.+$",
+        description="A small second model with the same vocabulary, `file:///PATH` of a GGUF file, that guesses where ngram finds nothing, "
+        "while that is measured to pay; not loaded where speculation is off. It takes its own memory for slots and contextLength. "
+        "In a cluster the path is one in the pod: `file:///models/PATH` lies in the claim of a pvc:// source.",
+    )
     kv_layout: Literal["streams", "unified"] = Field(
         default="streams",
         description="How slots share the KV cache: streams gives each slot its own memory of contextLength tokens, "

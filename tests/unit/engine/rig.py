@@ -16,13 +16,26 @@ END = 0  # the fake model never chooses it by itself
 class Rig:
     """A scheduler, what it was asked and what it said."""
 
-    def __init__(self, budget: float = 0.05, store_bytes: int = 0, speculate: bool = False, **backend: Any) -> None:
+    def __init__(
+        self,
+        budget: float = 0.05,
+        store_bytes: int = 0,
+        speculate: bool = False,
+        draft: dict[str, Any] | None = None,
+        **backend: Any,
+    ) -> None:
+        """draft: of a draft model, in what it differs from the model, which has the shape `backend`."""
         self.now = 0.0
         self.token_seconds = 0.001
         self.batch_seconds = 0.0
         self.calls: list[list[Span]] = []
         self.fail_slots: set[int] = set()
+        self.failed = False  # whether a batch has
+        self.draft_calls: list[list[Span]] = []
+        self.draft_error: BackendError | None = None  # raised by the draft model
+        self.draft_token_seconds = 0.0001
         self.backend = FakeBackend(on_evaluate=self._on_evaluate, **backend)
+        self.draft = None if draft is None else FakeBackend(on_evaluate=self._on_draft, **{**backend, **draft})
         self.scheduler = Scheduler(
             self.backend,
             end_tokens=[END],
@@ -30,6 +43,7 @@ class Rig:
             clock=lambda: self.now,
             store_bytes=store_bytes,
             speculate=speculate,
+            draft=self.draft,
         )
         self.prompts: dict[int, tuple[list[int], int]] = {}
         self.said: dict[int, list[int]] = defaultdict(list)
@@ -40,7 +54,14 @@ class Rig:
         self.calls.append(list(spans))
         self.now += self.batch_seconds + self.token_seconds * sum(len(span.tokens) for span in spans)
         if self.fail_slots & {span.slot for span in spans}:
+            self.failed = True
             raise BackendError("broken")
+
+    def _on_draft(self, spans: Sequence[Span]) -> None:
+        self.draft_calls.append(list(spans))
+        self.now += self.draft_token_seconds * sum(len(span.tokens) for span in spans)
+        if self.draft_error is not None:
+            raise self.draft_error
 
     @property
     def evaluated(self) -> int:

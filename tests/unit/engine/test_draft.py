@@ -122,6 +122,21 @@ def test_a_step_takes_the_drafts_that_pay(
     assert policy_with(seconds).allot(sequences, proposed, most=10) == allotted
 
 
+@pytest.mark.parametrize(("proposing", "allotted"), [(0.0, 8), (0.2, 4), (1.0, 0)])
+def test_what_a_draft_costs_to_propose_counts(proposing: float, allotted: int) -> None:
+    policy = policy_with(lambda n: 1.0)
+    assert policy.allot([with_rate(0.8)], [8], most=10, seconds=[proposing]) == [allotted]
+
+
+def test_failures_may_be_forgiven() -> None:
+    sequence = Acceptance(8, 2, forgiven=2)
+    pauses = []
+    for _ in range(4):
+        sequence.observe(1, 0)
+        pauses.append(sequence.pause)
+    assert pauses == [0, 0, 1, 3]
+
+
 def test_a_sequence_that_fails_pauses_longer_each_time_and_returns_with_one_token() -> None:
     policy, sequence = policy_with(lambda n: 1.0), with_rate(0.8)
     pauses = []

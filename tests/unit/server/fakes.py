@@ -69,6 +69,7 @@ class FakeEngine:
         self.state_reason = ""
         self.stats = EngineStats()
         self.tuning: dict[str, Any] = {}
+        self.draft: str | None = None
         self.alive = True
         self.says: str | bytes = says
         self.refuses: EngineError | None = None  # raised by submit

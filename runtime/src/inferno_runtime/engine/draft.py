@@ -1,4 +1,4 @@
-"""Speculation without a second model: text that repeats is proposed from where it occurred before.
+"""Drafts: text that repeats is proposed from where it occurred before, and what is proposed is taken where it pays.
 
 A step may evaluate, behind a sequence's last token, a draft of tokens that are only guessed. The token at each position
 is sampled from that position's own logits and with its own random number, and the draft is accepted for as long as it
@@ -81,6 +81,7 @@ class Acceptance:
     rejected: float = 1.0
     failures: int = 0  # drafts in a row of which nothing was accepted
     pause: int = 0  # steps until the next draft
+    forgiven: int = 0  # failures in a row that say nothing yet
 
     _FADING = 0.8  # of what a draft counts, with each draft after it
     _LONGEST_PAUSE = 64  # steps
@@ -90,12 +91,17 @@ class Acceptance:
         """The expected share of draft tokens accepted, of those whose forerunners were."""
         return self.accepted / (self.accepted + self.rejected)
 
+    @property
+    def doubts(self) -> int:
+        """Failures in a row that count."""
+        return max(self.failures - self.forgiven, 0)
+
     def observe(self, drafted: int, accepted: int) -> None:
         """Take the fate of a draft; one that failed altogether suspends the next ones, twice as long each time."""
         self.accepted = self.accepted * self._FADING + accepted
         self.rejected = self.rejected * self._FADING + (accepted < drafted)
         self.failures = 0 if accepted else self.failures + 1
-        self.pause = min((1 << min(self.failures, 10)) - 1, self._LONGEST_PAUSE)
+        self.pause = min((1 << min(self.doubts, 10)) - 1, self._LONGEST_PAUSE)
 
 
 class Rehearsal:
@@ -187,8 +193,9 @@ class DraftPolicy:
         512,
     )  # steps in which drafts did not seem to pay, until one is tried all the same: first, and at last
 
-    def __init__(self) -> None:
-        self._cost = BatchCost()
+    def __init__(self, cost: BatchCost | None = None) -> None:
+        """cost: of batches, where somebody else learns it."""
+        self._cost = cost or BatchCost()
         self._idle = 0
         self._patience = self._PATIENCE[0]
 
@@ -196,11 +203,20 @@ class DraftPolicy:
         """Take what a decode batch of so many tokens took, drafts included, with everything that a token costs."""
         self._cost.observe(tokens, seconds)
 
-    def allot(self, sequences: Sequence[Acceptance], proposed: Sequence[int], most: int) -> list[int]:
+    def allot(
+        self,
+        sequences: Sequence[Acceptance],
+        proposed: Sequence[int],
+        most: int,
+        *,
+        beside: int = 0,
+        seconds: Sequence[float] | None = None,
+    ) -> list[int]:
         """How many tokens of its proposal each sequence may have evaluated; to be called once a step.
 
         sequences: all that decode in this step; proposed: the lengths of their proposals, which need not be made while a
-        sequence pauses; most: draft tokens in the whole batch, not negative. Counts the pauses down.
+        sequence pauses; most: draft tokens to be added to the batch, not negative; beside: those that are in it already;
+        seconds: what a token costs to propose, by sequence. Counts the pauses down.
 
         A draft token is worth the probability that it and all before it are accepted. The likeliest ones are added to the
         batch, in this order, up to the number that gives the most expected tokens per expected second.
@@ -211,7 +227,7 @@ class DraftPolicy:
         for index, (sequence, length) in enumerate(zip(sequences, proposed, strict=True)):
             if sequence.pause > 0:
                 sequence.pause -= 1
-            elif sequence.failures and length:
+            elif sequence.doubts and length:
                 if probes < most:
                     allotted[index] = 1  # the first draft after a pause is one token, however unlikely
                     probes += 1
@@ -223,18 +239,24 @@ class DraftPolicy:
                     gains.append((gain, index))
                     gain *= rate
         gains.sort(key=lambda pair: -pair[0])
-        for _, index in gains[: self._best(gains[: most - probes], len(sequences) + probes)]:
+        candidates = [(gain, seconds[index] if seconds else 0.0) for gain, index in gains[: most - probes]]
+        for _, index in gains[: self._best(candidates, len(sequences) + beside + probes)]:
             allotted[index] += 1
         return allotted
 
-    def _best(self, gains: Sequence[tuple[float, int]], tokens: int) -> int:
-        """How many of the gains, which fall, are worth adding to a batch of `tokens`."""
+    def _best(self, gains: Sequence[tuple[float, float]], tokens: int) -> int:
+        """How many of the gains are worth adding to a batch of `tokens`.
+
+        gains: of each token, falling, and the seconds that it costs to propose.
+        """
         if not gains:
             return 0
         expected, best, count = float(tokens), tokens / max(self._cost.seconds(tokens), 1e-9), 0
-        for number, (gain, _) in enumerate(gains, start=1):
+        proposing = 0.0
+        for number, (gain, seconds) in enumerate(gains, start=1):
             expected += gain
-            rate = expected / max(self._cost.seconds(tokens + number), 1e-9)
+            proposing += seconds
+            rate = expected / max(self._cost.seconds(tokens + number) + proposing, 1e-9)
             if rate > best:
                 best, count = rate, number
         if count:

@@ -58,10 +58,12 @@ class Scheduler:
         clock: Callable[[], float],
         store_bytes: int = 0,
         speculate: bool = False,
+        draft: Backend | None = None,
         most_threads: int = 0,
     ) -> None:
         """step_budget: seconds of prompt evaluation in a step; clock: seconds, monotonic; store_bytes: host memory for
-        the prefixes that slots have no room for; speculate: draft from the text itself;
+        the prefixes that slots have no room for; speculate: draft from the text itself,
+        and where that says nothing with the model `draft`, which has as many slots;
         most_threads: up to which their number follows the steps' times, 0 if it is fixed."""
         self._backend = backend
         self._end_tokens = frozenset(end_tokens)
@@ -70,7 +72,7 @@ class Scheduler:
         self._cost = self._evaluator.prefill_cost
         self._budget = PrefillBudget(self._cost, step_budget)
         self._slots = SlotTable(backend, self._cost, PrefixStore(store_bytes))
-        self.speculation = Speculation(backend, enabled=speculate)
+        self.speculation = Speculation(backend, enabled=speculate, clock=clock, draft=draft)
         self._waiting: deque[Sequence] = deque()
         self._prefilling: list[Sequence] = []
         self._running: list[Sequence] = []  # by slot, as backends like it

@@ -29,6 +29,7 @@ class Sequence:
     lookup: PromptLookup = field(init=False)  # and for drafts
     acceptance: Acceptance = field(default_factory=Acceptance)
     rehearsal: Rehearsal = field(default_factory=Rehearsal)
+    model_acceptance: Acceptance | None = None  # of what a draft model proposed
 
     def __post_init__(self) -> None:
         self.tokens = list(self.request.prompt)

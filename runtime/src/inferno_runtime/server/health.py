@@ -101,5 +101,6 @@ def _model(served: Served) -> dict[str, object]:
             "queued": stats.queued,
             "kv_usage": round(stats.kv_usage, 4),
             "tuning": served.engine.tuning,
+            "draft": served.engine.draft,
         },
     }

@@ -19,6 +19,7 @@ from inferno_runtime.config import EngineConfig
 from inferno_runtime.cpu import cpu_quota
 from inferno_runtime.engine.scheduler import Scheduler, StepResult
 from inferno_runtime.memory import give_back, memory_available
+from inferno_runtime.worker.draft import load_draft
 from inferno_runtime.worker.frames import (
     Cancel,
     Failed,
@@ -104,7 +105,10 @@ def run(connection: Connection) -> None:
     try:
         tuner = StartTuner(Path(load.path), config)
         backend = load_backend(load.path, config, tuner)
-        _warm_up(backend)
+        draft = load_draft(config, backend)
+        for loaded in (backend, draft):
+            if loaded is not None:
+                _warm_up(loaded)
     except ModelError as error:
         connection.send(Failed(str(error)))
         connection.flush()
@@ -116,6 +120,7 @@ def run(connection: Connection) -> None:
         clock=time.monotonic,
         store_bytes=_store_bytes(config),
         speculate=config.speculation != "off",
+        draft=draft,
         most_threads=0 if config.threads or not backend.threads else cpu_quota(),
     )
     give_back()

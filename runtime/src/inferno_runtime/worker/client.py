@@ -13,6 +13,7 @@ from inferno_runtime.backends.base import ModelError, ModelInfo, Tokenizer
 from inferno_runtime.config import ServedModel
 from inferno_runtime.engine.request import Request, Sampling
 from inferno_runtime.models.source import locate
+from inferno_runtime.worker.draft import check_vocabulary, draft_path
 from inferno_runtime.worker.errors import EngineLost, EngineUnavailable, Overloaded
 from inferno_runtime.worker.frames import Cancel, Failed, FromEngine, Load, Log, Ready, Step, Submit
 from inferno_runtime.worker.generation import Generation
@@ -61,6 +62,7 @@ class EngineClient:
         self.name = served.name
         self.context = 0  # tokens per sequence
         self.tuning: dict[str, Any] = {}  # what the hardware was found to prefer
+        self.draft: str | None = None  # name of the draft model's file
         self.slots = served.engine.slots
         self.stats = EngineStats()
         self.state = EngineState.STARTING
@@ -82,7 +84,11 @@ class EngineClient:
         """Load the model and wait until it has answered a token. Raises `ModelError`."""
         source = await asyncio.to_thread(locate, self.served.model)
         self._path = str(source)
+        draft = await asyncio.to_thread(draft_path, self.served.engine)
         self.tokenizer = await asyncio.to_thread(load_tokenizer, self._path)
+        if draft is not None:
+            await asyncio.to_thread(check_vocabulary, draft, self.tokenizer.pieces)
+            self.draft = draft.name
         await self._launch()
         self._tasks = [
             asyncio.create_task(self._supervise(), name=f"engine {self.name}"),
@@ -192,6 +198,8 @@ class EngineClient:
         self.info, self.context, self.slots = frame.info, frame.context, frame.slots
         self.tuning = frame.tuning
         logger.info("%s: %s, %d slots of %d tokens", self.name, frame.description, frame.slots, frame.context)
+        if self.draft:
+            logger.info("%s: drafts come from %s", self.name, self.draft)
         if not self._draining:
             self._set_state(EngineState.READY)
         self._ready.set()

@@ -1,6 +1,7 @@
 """A GGUF model's vocabulary, loaded without its weights."""
 
 import ctypes
+import weakref
 from pathlib import Path
 
 from inferno_runtime.backends.llama_cpp.library import load
@@ -15,7 +16,8 @@ class LlamaVocabulary:
         api = self._library.api
         self._tokenize = api.llama_tokenize
         model = open_model(self._library, path, vocabulary_only=True)
-        self._model = model  # owns the vocabulary, and lives as long as the process
+        # The model owns the vocabulary. At the process's end nobody need free it, and a thread may still use it.
+        weakref.finalize(self, api.llama_model_free, model).atexit = False
         self._vocab = api.llama_model_get_vocab(model)
         size = api.llama_vocab_n_tokens(self._vocab)
         self.context_train = context_train(self._library, model)
