@@ -77,7 +77,7 @@ def _shared_prefix(users: int) -> Users:
 
 
 def _conversations(writer: Writer, share: float) -> tuple[User, ...]:
-    turns = max(2, round(4 * share))
+    turns = max(3, round(4 * share))
     return tuple(
         User(tuple(Turn(writer.text(120), 32) for _ in range(turns)), start=0.05 * number, remembers=True)
         for number in range(24)
@@ -90,7 +90,7 @@ def _long_beside_streams(writer: Writer, share: float) -> tuple[User, ...]:
 
 
 def _retrieval(writer: Writer, share: float) -> tuple[User, ...]:
-    count = max(1, round(2 * share))
+    count = max(1, round(share))
     system = writer.text(60)
     return tuple(
         User(tuple(Turn(writer.text(writer.random.randint(1200, 1800)), 24) for _ in range(count)), system=system)
@@ -121,7 +121,7 @@ LOADS = {
     for load in (
         Load("chat1", "chat, 1 user", "90 words in, 64 tokens out, one request after the other.", 8, 1024, _chat(1, 8)),
         Load("chat8", "chat, 8 users", "The same by 8 users at a time.", 8, 1024, _chat(8, 4)),
-        Load("chat32", "chat, 32 users", "The same by 32 users at a time.", 32, 1024, _chat(32, 2)),
+        Load("chat32", "chat, 32 users", "The same by 32 users at a time.", 32, 1024, _chat(32, 3)),
         Load(
             "shared8",
             "shared prefix, 8 users",
@@ -187,7 +187,7 @@ LOADS = {
             "chat8 while another process keeps half of the cores busy.",
             8,
             1024,
-            _chat(8, 3),
+            _chat(8, 2),
             neighbour=True,
         ),
         Load("memory", "memory", "8 requests at once on a fresh server, then its memory.", 8, 2048, _chat(8, 1)),

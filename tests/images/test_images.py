@@ -47,9 +47,10 @@ LIST_SHARED_LIBRARIES = (
     "print(*sorted(path.name for path in pathlib.Path(sysconfig.get_path('platlib')).rglob('*.so')))"
 )
 ASK_IT = """
+import llama_cpp
 from inferno_runtime.backends.llama_cpp import library
 loaded = library.load()
-model = loaded.api.Llama("/models/inferno-tiny-Q8_0.gguf", n_ctx=256, n_threads=1, verbose=False)
+model = llama_cpp.Llama("/models/inferno-tiny-Q8_0.gguf", n_ctx=256, n_threads=1, verbose=False)
 question = [{"role": "user", "content": "What is the capital of France?"}]
 answer = model.create_chat_completion(question, max_tokens=12, temperature=0)
 print(loaded.cpu_variant, answer["choices"][0]["message"]["content"])

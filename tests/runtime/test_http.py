@@ -73,5 +73,5 @@ def test_a_malformed_request_line(server: ServerProcess) -> None:
 def test_health_tells_what_runs(server: ServerProcess) -> None:
     body = server.client.get("/health").json()
     assert (body["status"], body["model"], body["format"]) == ("healthy", MODEL, "gguf")
-    assert set(body["engine"]) == {"state", "active", "queued", "kv_usage", "tuning"}
+    assert set(body["engine"]) == {"state", "active", "queued", "kv_usage", "tuning", "draft"}
     assert body["engine"]["state"] == "ready"

@@ -1,11 +1,13 @@
 """The CPU, and the quota of it."""
 
+import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from inferno_runtime.cpu import cpu_facts, cpu_limit, cpu_quota
+from inferno_runtime.cpu import IdleCores, cpu_facts, cpu_limit, cpu_quota
 
 POD = "/kubepods.slice/pod7/app"
 V1 = "4:memory:/pod7/app\n3:cpu,cpuacct:/pod7/app\n2:cpuset:/elsewhere\n"
@@ -99,3 +101,17 @@ def test_this_machine_has_a_cpu_for_us() -> None:
 def test_a_cpu_is_known_by_what_does_not_change(tmp_path: Path, cpuinfo: str, facts: dict[str, str]) -> None:
     (tmp_path / "cpuinfo").write_text(cpuinfo)
     assert cpu_facts(tmp_path) == facts
+
+
+def test_idle_cores_are_counted_from_one_call_to_the_next(tmp_path: Path) -> None:
+    stat, now = tmp_path / "stat", [0.0]
+    idle = IdleCores(tmp_path, lambda: now[0])
+    assert idle() == math.inf  # there is no such file
+    ticks = os.sysconf("SC_CLK_TCK")
+    stat.write_text(f"cpu 1 2 3 {10 * ticks} {5 * ticks} 0 0 0 0 0\ncpu0 1 1 1 1 1 1 1\n")
+    assert idle() == math.inf  # and now there is, but nothing to compare it with
+    now[0] = 2.0
+    stat.write_text(f"cpu 1 2 3 {12 * ticks} {6 * ticks} 0 0 0 0 0\n")
+    assert idle() == pytest.approx(1.5)
+    stat.write_text("nonsense\n")
+    assert idle() == math.inf

@@ -1,7 +1,9 @@
 """Which CPU this is and how much of it the process may use: of a container's quota `os.cpu_count()` knows nothing."""
 
+import math
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -32,6 +34,33 @@ def cpu_limit(root: Path = _CGROUPS, allowed: int | None = None, proc: Path = _P
             if quota > 0 and period > 0:
                 limit = min(limit, quota / period)
     return limit
+
+
+class IdleCores:
+    """How many of the machine's cores nobody used: each call answers for the time since the one before."""
+
+    def __init__(self, proc: Path = _PROC, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stat = proc / "stat"
+        self._clock = clock
+        self._ticks = os.sysconf("SC_CLK_TCK")
+        self._before: tuple[float, float] | None = None
+
+    def __call__(self) -> float:
+        """Cores, on average; infinity where that is not known."""
+        idle, now = self._idle(), self._clock()
+        if idle is None:
+            return math.inf
+        before, self._before = self._before, (idle, now)
+        if before is None or now <= before[1]:
+            return math.inf
+        return (idle - before[0]) / (now - before[1])
+
+    def _idle(self) -> float | None:
+        """Seconds that all cores together had nothing to do, or waited for a disk."""
+        words = read_text(self._stat).partition("\n")[0].split()
+        if len(words) < 6 or words[0] != "cpu" or not all(word.isdecimal() for word in words[4:6]):
+            return None
+        return (int(words[4]) + int(words[5])) / self._ticks
 
 
 def cpu_facts(proc: Path = _PROC) -> dict[str, str]:

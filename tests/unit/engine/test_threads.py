@@ -247,3 +247,13 @@ def test_the_ladder(most: int, rungs: list[int]) -> None:
 )
 def test_sizes_that_cost_the_same(one: tuple[int, int], other: tuple[int, int], same: bool) -> None:
     assert (size_class(*one) == size_class(*other)) is same
+
+
+def test_no_more_threads_are_tried_while_all_cores_are_taken() -> None:
+    free = [0.0]
+    governor = ThreadGovernor(2, 1, lambda: free[0])
+    for _ in range(2000):
+        assert governor.observe("decode", 1, 100, 0.01, governor.threads("decode")) == 1
+    free[0] = 1.0
+    tried = {governor.observe("decode", 1, 100, 0.01, governor.threads("decode")) for _ in range(1000)}
+    assert tried == {1, 2}

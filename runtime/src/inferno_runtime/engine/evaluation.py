@@ -15,11 +15,11 @@ _SMOOTHING = 0.2  # weight of the newest measurement
 class Evaluator:
     """A backend, with a memory for what its batches took."""
 
-    def __init__(self, backend: Backend, clock: Callable[[], float], most_threads: int = 0) -> None:
-        """clock: seconds, monotonic; most_threads: up to which their number may be changed, 0 if it is fixed."""
+    def __init__(self, backend: Backend, clock: Callable[[], float], governor: ThreadGovernor | None = None) -> None:
+        """clock: seconds, monotonic; governor: says how many threads evaluate, None if their number is fixed."""
         self._backend = backend
         self._clock = clock
-        self._governor = ThreadGovernor(most_threads, backend.threads) if most_threads > 1 else None
+        self._governor = governor
         self.prefill_cost = PrefillCost()
         self.decode_seconds = 0.0  # of a batch, smoothed
         self.last_seconds = 0.0  # of the latest batch

@@ -28,6 +28,7 @@ from inferno_runtime.engine.sequence import Sequence
 from inferno_runtime.engine.slots import SlotTable
 from inferno_runtime.engine.speculation import Speculation
 from inferno_runtime.engine.store import PrefixStore
+from inferno_runtime.engine.threads import ThreadGovernor
 
 logger = logging.getLogger(__name__)
 
@@ -59,16 +60,16 @@ class Scheduler:
         store_bytes: int = 0,
         speculate: bool = False,
         draft: Backend | None = None,
-        most_threads: int = 0,
+        governor: ThreadGovernor | None = None,
     ) -> None:
         """step_budget: seconds of prompt evaluation in a step; clock: seconds, monotonic; store_bytes: host memory for
         the prefixes that slots have no room for; speculate: draft from the text itself,
         and where that says nothing with the model `draft`, which has as many slots;
-        most_threads: up to which their number follows the steps' times, 0 if it is fixed."""
+        governor: has the number of threads follow the steps' times, None if it is fixed."""
         self._backend = backend
         self._end_tokens = frozenset(end_tokens)
         self._clock = clock
-        self._evaluator = Evaluator(backend, clock, most_threads)
+        self._evaluator = Evaluator(backend, clock, governor)
         self._cost = self._evaluator.prefill_cost
         self._budget = PrefillBudget(self._cost, step_budget)
         self._slots = SlotTable(backend, self._cost, PrefixStore(store_bytes))

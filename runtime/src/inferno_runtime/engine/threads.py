@@ -12,6 +12,8 @@ cost differs by more than twice has two votes, since beside a busy neighbour a s
 """
 
 from collections import deque
+from collections.abc import Callable
+from math import inf
 from typing import Literal
 
 Kind = Literal["decode", "prefill"]
@@ -21,8 +23,10 @@ _MAJORITY = 3
 _PATIENCE = 4 * _STEPS  # steps in a trial, when most are of sizes never seen before
 _LEARNT = 2  # steps of a size before its cost counts
 _SLOW = 1.25  # times the usual cost: something has happened
+_DROWNED = 6.0  # times the usual cost: one such step is enough, since the next may take seconds as well
 _GAIN = 0.93  # of the cost before: worth a change; less of a gain is not told from noise
 _LOST = 1.7  # times the cost before: one such step ends a trial that nothing but the clock began
+_FREE = 0.5  # cores that nobody used, at least, for a trial of more threads by the clock
 _ALONE = 20  # pieces of prompts with no decode between them
 _FIRST_WAIT = 2.0  # seconds of evaluation from one trial to the next,
 _WAIT = 4.0  # and when several have brought nothing
@@ -36,10 +40,13 @@ class ThreadGovernor:
     Decoding waits for memory and prompts for arithmetic, so the two may want different numbers.
     """
 
-    def __init__(self, most: int, initial: int) -> None:
-        """most: the CPU quota; initial: the number to begin with."""
+    def __init__(self, most: int, initial: int, idle_cores: Callable[[], float] = lambda: inf) -> None:
+        """most: the CPU quota; initial: the number to begin with; idle_cores: on average since it was last asked."""
         self._prompts_alone = 0  # pieces of prompts since the last decode
-        self._climbers: dict[Kind, _Climber] = {"decode": _Climber(most, initial), "prefill": _Climber(most, initial)}
+        self._climbers: dict[Kind, _Climber] = {
+            "decode": _Climber(most, initial, idle_cores),
+            "prefill": _Climber(most, initial, idle_cores),
+        }
 
     def threads(self, kind: Kind) -> int:
         """With how many threads the next batch of this kind is to be evaluated."""
@@ -63,7 +70,11 @@ class ThreadGovernor:
         chosen = climber.observe(tokens, depth, seconds, threads)
         if climber.settled != before:  # a neighbour that came or left did so for the other kind too
             for other in self._climbers.values():
-                if other is not climber:
+                if other is climber:
+                    continue
+                if climber.alarmed and climber.settled < before:
+                    other.fall_to(climber.settled)  # at once: beside a neighbour one piece of a prompt may take seconds
+                else:
                     other.hurry(up=climber.settled > before)
         return chosen
 
@@ -71,11 +82,13 @@ class ThreadGovernor:
 class _Climber:
     """Finds the best number of threads for one kind of batch."""
 
-    def __init__(self, most: int, initial: int) -> None:
+    def __init__(self, most: int, initial: int, idle_cores: Callable[[], float]) -> None:
+        self._idle_cores = idle_cores
         self._rungs = ladder(most, initial)
         self._at = self._rungs.index(initial)
         self.threads = self.settled = initial
         self.led = False  # whether trials come when another has found something, and not by the clock
+        self.alarmed = False  # whether the settled number was found since steps were slow
         self._hurried = False
         self._now = 0.0  # seconds of evaluation so far
         self._usual: dict[int, _Usual] = {}
@@ -102,8 +115,9 @@ class _Climber:
         if usual.learn(cost):
             self._window.append((usual, cost))
             self._slow = (self._slow << 1 | (cost > _SLOW * usual.cost)) & (1 << _STEPS) - 1
-            if len(self._window) >= _MAJORITY:
-                alarm = self._now >= self._next_alarm and self._slow.bit_count() >= _MAJORITY
+            drowned = cost > _DROWNED * usual.cost
+            if len(self._window) >= _MAJORITY or drowned:
+                alarm = self._now >= self._next_alarm and (drowned or self._slow.bit_count() >= _MAJORITY)
                 if alarm or (self._now >= self._next_trial and (self._hurried or not self.led)):
                     self._start(alarm)
         return self.threads
@@ -115,6 +129,21 @@ class _Climber:
         self._failures = 0
         self._turn = 0 if up else -1  # of those around, the last is fewer
 
+    def fall_to(self, threads: int) -> None:
+        """Take fewer threads without a trial, and see later whether more are better."""
+        if threads >= self.settled:
+            return
+        if self._trial is not None:
+            self._end_trial(scale=1.0)
+        self._at = self._rungs.index(threads)
+        self.threads = self.settled = threads
+        self._usual.clear()  # costs with so many threads are not known
+        self._window.clear()
+        self._slow = self._turn = self._failures = 0
+        self._next_trial = self._now + _FIRST_WAIT
+        self._hurried = False
+        self._idle_cores()  # from here on
+
     def _start(self, alarm: bool) -> None:
         if alarm:  # a core was taken, or several: fewer and fewer threads
             targets = [max(0, self._at - (1 << power)) for power in range((self._at - 1).bit_length() + 1) if self._at]
@@ -124,9 +153,13 @@ class _Climber:
             targets = [at for at in around if 0 <= at <= top and at != self._at]
             targets = targets and [targets[self._turn % len(targets)]]
             self._turn += 1
+            if targets and targets[0] > self._at and not self._hurried and self._idle_cores() < _FREE:
+                # All cores are taken, and beside a neighbour a step with more threads than are left takes seconds.
+                self._next_trial = self._now + _FIRST_WAIT
+                return
         before = sorted(cost / usual.cost for usual, cost in self._window)
         if alarm:  # the others are from before it happened
-            before = before[-_MAJORITY:]
+            before = before[-1:] if before[-1] > _DROWNED else before[-_MAJORITY:]
         self._trial = _Trial(targets, _median(before), alarm)
         self._next_target(self._trial)
 
@@ -155,7 +188,9 @@ class _Climber:
 
     def _settle(self, trial: "_Trial") -> None:
         self._at = trial.targets[0]
+        self.alarmed = trial.alarm
         self.threads = self.settled = self._rungs[self._at]
+        self._idle_cores()  # from here on
         self._end_trial(scale=trial.after)
         self._failures = self._turn = 0
         self._next_trial = self._now + _FIRST_WAIT / 8  # where this is better, the next rung may be better still

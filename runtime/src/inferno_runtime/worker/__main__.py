@@ -16,8 +16,9 @@ from pathlib import Path
 from inferno_runtime.backends import load_backend
 from inferno_runtime.backends.base import Backend, ModelError, Span
 from inferno_runtime.config import EngineConfig
-from inferno_runtime.cpu import cpu_quota
+from inferno_runtime.cpu import IdleCores, cpu_quota
 from inferno_runtime.engine.scheduler import Scheduler, StepResult
+from inferno_runtime.engine.threads import ThreadGovernor
 from inferno_runtime.memory import give_back, memory_available
 from inferno_runtime.worker.draft import load_draft
 from inferno_runtime.worker.frames import (
@@ -121,7 +122,7 @@ def run(connection: Connection) -> None:
         store_bytes=_store_bytes(config),
         speculate=config.speculation != "off",
         draft=draft,
-        most_threads=0 if config.threads or not backend.threads else cpu_quota(),
+        governor=_governor(config, backend),
     )
     give_back()
     tuning = tuner.tuning.wire() if tuner.tuning else {}
@@ -142,6 +143,14 @@ def _first_frame(connection: Connection) -> Load:
     if len(frames) != 1 or not isinstance(frames[0], Load):
         raise ValueError("the first frame must be the one that names the model")
     return frames[0]
+
+
+def _governor(config: EngineConfig, backend: Backend) -> ThreadGovernor | None:
+    """Who says how many threads evaluate; nobody where that is configured, not ours to say, or no choice."""
+    quota = cpu_quota()
+    if config.threads or not backend.threads or quota == 1:
+        return None
+    return ThreadGovernor(quota, backend.threads, IdleCores())
 
 
 def _store_bytes(config: EngineConfig) -> int:
