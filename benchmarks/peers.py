@@ -19,11 +19,10 @@ CORES = len(os.sched_getaffinity(0))
 # The same sampling for everybody: llama.cpp's own defaults.
 SAMPLING = {"model": MODEL, "temperature": 0.8, "top_k": 40, "top_p": 0.95, "min_p": 0.05, "seed": 1}
 # Flags for llama-server that were worth trying, on one machine or another. The best is found for each load.
-CANDIDATES = (
+CANDIDATES: tuple[tuple[str, ...], ...] = (
+    (),
     ("-fa", "off"),
-    ("-fa", "off", "--kv-unified"),
     ("-fa", "on", "--kv-unified"),
-    ("-fa", "off", "-b", "256", "-ub", "256"),
 )
 BUSY_CANDIDATES = (*CANDIDATES, ("-fa", "off", "-t", str(max(1, CORES // 2))))
 
@@ -59,7 +58,7 @@ def servers(built: Built, best: dict[str, tuple[str, ...]]) -> dict[str, Server]
     """All servers by name. `best` holds llama-server's best flags by load, and may be filled later."""
 
     def best_of(load: Load) -> tuple[str, ...]:
-        return best.get(load.name, CANDIDATES[0])
+        return best.get(load.name, CANDIDATES[1])
 
     known = [
         _inferno(INFERNO, "Inferno", built, ()),

@@ -98,10 +98,10 @@ class _Runner:
         for flags in BUSY_CANDIDATES if load.neighbour else CANDIDATES:
             title = f"llama-server {' '.join(flags)}"
             server = llama_server(LLAMA_SERVER, title, self.built, partial(_always, flags))
-            figures = self.attempt(server, load, seed="tune", share=self.share / 2)
+            figures = self.attempt(server, load, seed="tune", share=self.share / 3)
             if figures is not None:
                 speeds[flags] = figures.get("tokens_per_second", 0.0)
-        return max(speeds, key=lambda flags: speeds[flags], default=CANDIDATES[0])
+        return max(speeds, key=lambda flags: speeds[flags], default=CANDIDATES[1])
 
     def round(self, number: int, load: Load, chosen: list[Server]) -> None:
         """Every server once, another one first in each round."""
