@@ -56,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument("--share", type=float, metavar="X", help="how much of each load to run (default: 1)")
     root.add_argument("--no-tune", action="store_true", help="do not look for llama-server's best flags for each load")
     root.add_argument("--write", type=Path, metavar="FOLDER", help="write the report to this folder, also of a part")
+    root.add_argument("--again", type=Path, metavar="JSON", help="write the report of results that were saved")
     root.add_argument("--build-only", action="store_true", help="build the peers and the model, and measure nothing")
     return root
 
@@ -63,6 +64,11 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Build, run, report; 1 when the peers cannot be built."""
     options = parser().parse_args(argv)
+    if options.again:
+        results, facts = report.read(options.again)
+        for path in report.write(results, facts, options.write or ROOT / "docs"):
+            _say(f"wrote {path}")
+        return 0
     plan = plan_of(options)
     try:
         built = build()

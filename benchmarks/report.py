@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks import plot
 from benchmarks.loads import LOADS
 from benchmarks.runner import Results
-from benchmarks.stats import TITLES, Figures, Spread, short, spread
+from benchmarks.stats import TITLES, Figures, Spread, ratios, short, spread
 from benchmarks.targets import BEST, EXAMPLE, HIGH_LEVEL, INFERNO, LLAMA_SERVER, PLAIN, RAW, TARGETS, Target
 
 _ORDER = (INFERNO, PLAIN, LLAMA_SERVER, BEST, EXAMPLE, HIGH_LEVEL, RAW)
@@ -81,6 +81,7 @@ def markdown(results: Results, facts: dict[str, str], plots: list[tuple[str, str
     )
     head = ("load", "figure", "beside", "times better", "target", "")
     parts.append("## Ratios\n\n" + explanation + _table(head, rows))
+    parts.append(_bounds(results))
     parts.append("\n".join(f"![{title}]({address})\n" for title, address in plots).rstrip())
     parts.append("## Figures\n")
     for name, by_server in results.rounds.items():
@@ -91,7 +92,7 @@ def markdown(results: Results, facts: dict[str, str], plots: list[tuple[str, str
         parts.append("## What libllama alone does\n\nTokens per second by batched-bench.\n\n" + _raw_table(results))
     if results.failures:
         parts.append("## Could not be measured\n\n" + "\n".join(f"- {line}" for line in results.failures))
-    return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
+    return "\n\n".join(part.rstrip("\n") for part in parts if part) + "\n"
 
 
 def write(results: Results, facts: dict[str, str], docs: Path) -> list[Path]:
@@ -108,6 +109,13 @@ def write(results: Results, facts: dict[str, str], docs: Path) -> list[Path]:
     data = folder / "results.json"
     data.write_text(json.dumps(_rounded({"machine": facts, **asdict(results)}), indent=1, ensure_ascii=False) + "\n")
     return [page, *written, data]
+
+
+def read(path: Path) -> tuple[Results, dict[str, str]]:
+    """What `write` wrote: results, and facts about the machine. Raises `ValueError` or `OSError`."""
+    saved = json.loads(path.read_text())
+    facts = saved.pop("machine")
+    return Results(**saved), facts
 
 
 def _rounded(value: Any) -> Any:
@@ -166,6 +174,27 @@ def _figures_table(results: Results, by_server: dict[str, list[Figures]]) -> str
             shown = [f"{cell}{unit}" if cell else "" for cell, unit in zip(cells, units, strict=True)]
             rows.append((results.titles[server], *shown))
     return _table(("", *(title for _, title, *_ in columns)), rows)
+
+
+def _bounds(results: Results) -> str:
+    """How much of what the library allows each server makes use of; empty where that was not measured."""
+    rows = []
+    for name, by_server in results.rounds.items():
+        cells = [
+            ratios(by_server.get(server, []), by_server.get(RAW, []), "tokens_per_second", less_is_better=False)
+            for server in (INFERNO, LLAMA_SERVER, BEST)
+        ]
+        if any(cells):
+            rows.append((LOADS[name].title, *(str(cell or "") for cell in cells)))
+    if not rows:
+        return ""
+    head = ("load", *(results.titles.get(server, server) for server in (INFERNO, LLAMA_SERVER, BEST)))
+    return (
+        "## What there is to gain\n\nTokens per second as a share of what the prompts and answers would take at the "
+        "best rates that batched-bench measured, with no time lost to anything. A server on this library is hardly "
+        "faster than 1, whatever it does; where a peer comes near that, no target much above 1 can be reached beside "
+        "it on this machine.\n\n" + _table(head, rows)
+    )
 
 
 def _flags(results: Results) -> str:

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 from benchmarks import plot, report
 from benchmarks.runner import Results, publishable
 from benchmarks.stats import Spread
-from benchmarks.targets import BEST, INFERNO, LLAMA_SERVER
+from benchmarks.targets import BEST, INFERNO, LLAMA_SERVER, RAW
 
 
 def results() -> Results:
@@ -48,6 +48,25 @@ def test_the_page() -> None:
     assert "| Inferno | 210 (200–220) |" in page
     assert "`-fa off \\| -x`" in page
     assert "- rag, llama-server: it broke … for some reason\n" in page
+
+
+def test_what_the_library_allows_stands_beside_what_was_reached() -> None:
+    saved = results()
+    assert "What there is to gain" not in report.markdown(saved, {}, [])
+    saved.rounds["chat8"][RAW] = [{"tokens_per_second": 250.0}] * 3
+    saved.titles[RAW] = "the rates"
+    page = report.markdown(saved, {}, [])
+    assert "## What there is to gain" in page
+    assert "| chat, 8 users | 0.840 (0.800–0.880) | 0.722 (0.720–0.724) | 0.800 (0.760–0.920) |" in page
+
+
+def test_saved_results_make_the_same_page_again(tmp_path: Path) -> None:
+    report.write(results(), {"CPU": "a fast one"}, tmp_path)
+    page = (tmp_path / "benchmarks.md").read_text()
+    saved, facts = report.read(tmp_path / "benchmarks" / "results.json")
+    report.write(saved, facts, tmp_path / "again")
+    assert (tmp_path / "again" / "benchmarks.md").read_text() == page
+    assert facts == {"CPU": "a fast one"}
 
 
 def test_what_is_written(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 from inferno_runtime.engine.cost import LEAST_PIECE, PrefillCost
 
-_SLACK = 1.5  # times what fits, for a prompt that this ends: every piece costs a pass over the weights
+_SLACK = 1.5  # times what is left of a budget, for a prompt that this ends: every piece costs a pass over the weights,
+_WHOLE = 2.5  # and times all of it, for one that begins there
 _SCRAP = 0.5  # of what fits into a budget; less of a prompt is left for the next step
 _ALONE = 4  # times the budget where no sequence is running
 
@@ -32,7 +33,7 @@ class PrefillBudget:
         """
         seconds = self._deadline - now
         fitting = self._cost.fitting(seconds, depth) if seconds > 0 else 0
-        if left <= max(fitting, LEAST_PIECE if self._first else 0) * _SLACK:
+        if self._whole(left, depth, seconds, fitting):
             count = left
         elif self._first:
             count = self._cost.piece(seconds, depth, self._turn)
@@ -40,3 +41,8 @@ class PrefillBudget:
             count = fitting if fitting >= _SCRAP * self._cost.piece(self._seconds, depth, self._turn) else 0
         self._first = False
         return min(count, left)
+
+    def _whole(self, left: int, depth: int, seconds: float, fitting: int) -> bool:
+        if self._first:
+            return left <= LEAST_PIECE or self._cost.seconds(left, depth) <= max(seconds, _WHOLE * self._seconds)
+        return left <= fitting * _SLACK

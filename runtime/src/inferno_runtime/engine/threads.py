@@ -23,7 +23,8 @@ _MAJORITY = 3
 _PATIENCE = 4 * _STEPS  # steps in a trial, when most are of sizes never seen before
 _LEARNT = 2  # steps of a size before its cost counts
 _SLOW = 1.25  # times the usual cost: something has happened
-_DROWNED = 6.0  # times the usual cost: one such step is enough, since the next may take seconds as well
+_DROWNED = 6.0  # times the usual cost, and
+_LONG = 0.3  # seconds: one such step is enough, since the next may take as long
 _GAIN = 0.93  # of the cost before: worth a change; less of a gain is not told from noise
 _LOST = 1.7  # times the cost before: one such step ends a trial that nothing but the clock began
 _FREE = 0.5  # cores that nobody used, at least, for a trial of more threads by the clock
@@ -115,7 +116,7 @@ class _Climber:
         if usual.learn(cost):
             self._window.append((usual, cost))
             self._slow = (self._slow << 1 | (cost > _SLOW * usual.cost)) & (1 << _STEPS) - 1
-            drowned = cost > _DROWNED * usual.cost
+            drowned = cost > _DROWNED * usual.cost and seconds > _LONG
             if len(self._window) >= _MAJORITY or drowned:
                 alarm = self._now >= self._next_alarm and (drowned or self._slow.bit_count() >= _MAJORITY)
                 if alarm or (self._now >= self._next_trial and (self._hurried or not self.led)):
