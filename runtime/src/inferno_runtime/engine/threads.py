@@ -91,6 +91,7 @@ class _Climber:
         self.led = False  # whether trials come when another has found something, and not by the clock
         self.alarmed = False  # whether the settled number was found since steps were slow
         self._hurried = False
+        self._bidden = False  # another kind is faster with more threads: whether cores are idle says nothing now
         self._now = 0.0  # seconds of evaluation so far
         self._usual: dict[int, _Usual] = {}
         self._window: deque[tuple[_Usual, float]] = deque(maxlen=_STEPS)  # the latest costs with the settled number
@@ -126,6 +127,7 @@ class _Climber:
     def hurry(self, *, up: bool) -> None:
         """Try more threads, or fewer, as soon as it can be done."""
         self._hurried = True
+        self._bidden = up
         self._next_trial = self._now
         self._failures = 0
         self._turn = 0 if up else -1  # of those around, the last is fewer
@@ -154,7 +156,8 @@ class _Climber:
             targets = [at for at in around if 0 <= at <= top and at != self._at]
             targets = targets and [targets[self._turn % len(targets)]]
             self._turn += 1
-            if targets and targets[0] > self._at and not self._hurried and self._idle_cores() < _FREE:
+            bidden, self._bidden = self._bidden, False
+            if targets and targets[0] > self._at and not bidden and self._idle_cores() < _FREE:
                 # All cores are taken, and beside a neighbour a step with more threads than are left takes seconds.
                 self._next_trial = self._now + _FIRST_WAIT
                 return
