@@ -119,9 +119,9 @@ def read(path: Path) -> tuple[Results, dict[str, str]]:
 
 
 def _rounded(value: Any) -> Any:
-    """The same with fewer digits: what lies beyond a tenth of a millisecond is noise."""
+    """The same with fewer digits: what lies beyond a microsecond is noise."""
     if isinstance(value, float):
-        return round(value, 4)
+        return round(value, 6)
     if isinstance(value, dict):
         return {key: _rounded(one) for key, one in value.items()}
     return [_rounded(one) for one in value] if isinstance(value, list) else value
