@@ -24,7 +24,7 @@ from inferno_runtime.backends.base import (
     Span,
     Tuner,
 )
-from inferno_runtime.backends.llama_cpp.batch import Batch, padding
+from inferno_runtime.backends.llama_cpp.batch import TILE, Batch, padding
 from inferno_runtime.backends.llama_cpp.library import load
 from inferno_runtime.backends.llama_cpp.model import explain, model_info, open_model
 from inferno_runtime.backends.llama_cpp.threads import ThreadPool
@@ -87,7 +87,8 @@ class LlamaBackend:
         slots = [span.slot for span in spans]
         if slots != sorted(set(slots)) or any(len(span.tokens) != 1 or not span.logits for span in spans):
             return []
-        ends = [self._api.llama_memory_seq_pos_max(self._memory, slot) + 1 for slot in range(self.slots)]
+        near = range(min(self.slots, slots[-1] + TILE))
+        ends = [self._api.llama_memory_seq_pos_max(self._memory, slot) + 1 for slot in near]
         return [Span(slot, ends[slot], [0], logits=1) for slot in padding(slots, [end < self.context for end in ends])]
 
     def _decode(self, spans: Sequence[Span]) -> NDArray[np.float32]:

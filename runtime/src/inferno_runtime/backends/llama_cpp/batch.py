@@ -7,7 +7,7 @@ import numpy as np
 
 from inferno_runtime.backends.base import Span
 
-_TILE = 4  # columns that the CPU kernels compute together; a remainder is another pass over the weights
+TILE = 4  # columns that the CPU kernels compute together; a remainder is another pass over the weights
 _WORTH_A_TILE = 5  # tokens; fewer are cheaper as they are
 _HOLE = 8  # slots; a pass over the weights costs more than this many tokens beside others
 
@@ -70,7 +70,7 @@ def padding(slots: Sequence[int], usable: Sequence[bool]) -> list[int]:
             continue
         length = slot + 1 - start
         if length >= _WORTH_A_TILE:
-            tail = hole[: -length % _TILE]
+            tail = hole[: -length % TILE]
             if all(usable[number] for number in tail):
                 added += tail
         start = following
