@@ -59,7 +59,7 @@ def section(title: str, config: type[Config], field: bool, flag: bool) -> str:
 def kind(info: FieldInfo) -> str:
     """The type and the range of a field, as a person writes it."""
     annotation: Any = info.annotation
-    if isinstance(annotation, types.UnionType):
+    if typing.get_origin(annotation) in (types.UnionType, typing.Union):  # the latter where one of them is a Literal
         annotation = next(part for part in annotation.__args__ if part is not type(None))
     if typing.get_origin(annotation) is Literal:
         return ", ".join(f"`{value}`" for value in annotation.__args__)

@@ -1,7 +1,8 @@
-"""Tiny models with random weights, for the kinds of memory that the built-in model has not."""
+"""Tiny models with random weights, for the kinds of memory that the built-in model has not, and for embeddings."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from string import ascii_lowercase
 
 import gguf
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from inferno_runtime.models.source import DEFAULT_MODEL
 
 WIDTH, LAYERS, CONTEXT = 64, 2, 512
+ENCODER_CONTEXT = 64
 
 
 def recurrent(path: Path) -> Path:
@@ -76,6 +78,59 @@ def llama(path: Path, change: Callable[[list[str]], list[str]] = list) -> Path:
         }
         _add(writer, layer, shapes, norms=("attn_norm", "ffn_norm"))
     return _write(writer, path)
+
+
+def encoder(path: Path, pooling: gguf.PoolingType = gguf.PoolingType.MEAN) -> Path:
+    """A BERT model, whose words are its letters."""
+    writer = gguf.GGUFWriter(path, "bert")
+    heads, hidden = 4, 128
+    writer.add_context_length(ENCODER_CONTEXT)
+    writer.add_embedding_length(WIDTH)
+    writer.add_block_count(LAYERS)
+    writer.add_feed_forward_length(hidden)
+    writer.add_head_count(heads)
+    writer.add_layer_norm_eps(1e-12)
+    writer.add_causal_attention(False)
+    writer.add_pooling_type(pooling)
+    tokens = _add_letters(writer)
+    shapes: dict[str, tuple[int, ...]] = {
+        "token_embd.weight": (tokens, WIDTH),
+        "position_embd.weight": (ENCODER_CONTEXT, WIDTH),
+        "token_types.weight": (2, WIDTH),
+        **_norm("token_embd_norm"),
+    }
+    for layer in range(LAYERS):
+        block = f"blk.{layer}"
+        shapes |= _norm(f"{block}.attn_output_norm") | _norm(f"{block}.layer_output_norm")
+        for name in ("attn_q", "attn_k", "attn_v", "attn_output"):
+            shapes |= {f"{block}.{name}.weight": (WIDTH, WIDTH), f"{block}.{name}.bias": (WIDTH,)}
+        shapes |= {f"{block}.ffn_up.weight": (hidden, WIDTH), f"{block}.ffn_up.bias": (hidden,)}
+        shapes |= {f"{block}.ffn_down.weight": (WIDTH, hidden), f"{block}.ffn_down.bias": (WIDTH,)}
+    for number, (name, shape) in enumerate(shapes.items()):
+        writer.add_tensor(name, _random(1000 + number, *shape) + np.float32(name.endswith("norm.weight")))
+    return _write(writer, path)
+
+
+def _norm(name: str) -> dict[str, tuple[int, ...]]:
+    return {f"{name}.weight": (WIDTH,), f"{name}.bias": (WIDTH,)}
+
+
+def _add_letters(writer: gguf.GGUFWriter) -> int:
+    """Add a vocabulary of letters, at a word's beginning and within. Returns the number of its tokens."""
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokens = [*special, *(mark + letter for mark in ("\N{LOWER ONE EIGHTH BLOCK}", "") for letter in ascii_lowercase)]
+    normal = len(tokens) - len(special)
+    writer.add_tokenizer_model("bert")
+    writer.add_token_list(tokens)
+    writer.add_token_types([gguf.TokenType.CONTROL] * len(special) + [gguf.TokenType.NORMAL] * normal)
+    writer.add_token_type_count(2)
+    writer.add_pad_token_id(0)
+    writer.add_unk_token_id(1)
+    writer.add_bos_token_id(2)
+    writer.add_eos_token_id(3)
+    writer.add_sep_token_id(3)
+    writer.add_mask_token_id(4)
+    return len(tokens)
 
 
 def _writer(path: Path, architecture: str, change: Callable[[list[str]], list[str]] = list) -> gguf.GGUFWriter:

@@ -146,3 +146,13 @@ def test_the_digest_is_checked() -> None:
     assert locate(ModelConfig(source=DEFAULT_MODEL.as_uri(), sha256=digest)) == DEFAULT_MODEL
     with pytest.raises(ModelError, match=f"its SHA-256 digest is {digest}"):
         locate(ModelConfig(source=DEFAULT_MODEL.as_uri(), sha256="0" * 64))
+
+
+def test_a_task_and_a_pooling_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    served = configured("serve", "m.gguf", "--task", "embed", "--pooling", "cls").models[0]
+    assert (served.model.task, served.engine.pooling) == ("embed", "cls")
+    assert configured("serve", "m.gguf").models[0].model.task is None
+    for words in (["--task", "rerank"], ["--pooling", "none"], ["--overlong-inputs", "keep"]):
+        with pytest.raises(SystemExit):
+            configured("serve", "m.gguf", *words)
+    assert "invalid choice: 'none'" in capsys.readouterr().err

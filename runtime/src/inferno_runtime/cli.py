@@ -23,6 +23,7 @@ from inferno_runtime.config import (
     RuntimeConfig,
     ServedModel,
     ServerConfig,
+    Task,
 )
 from inferno_runtime.resource import ResourceError, explain, load
 
@@ -40,6 +41,8 @@ def parser() -> argparse.ArgumentParser:
         "path", nargs="?", metavar="MODEL.gguf", help="the model; by default the tiny one that is built in"
     )
     serve.add_argument("--name", help="name under which clients ask for the model; by default the file's")
+    task = ModelConfig.model_fields["task"]
+    serve.add_argument("--task", choices=typing.get_args(Task), help=task.description)
     _add_flags(serve, ListenConfig, "listening")
     _add_flags(serve, ServerConfig, "server")
     _add_flags(serve, EngineConfig, "engine")
@@ -95,7 +98,7 @@ def configuration(arguments: argparse.Namespace) -> RuntimeConfig:
     name = arguments.name or (path.stem if arguments.path else "inferno-tiny")
     served = ServedModel(
         name=name,
-        model=ModelConfig(source=path.as_uri()),
+        model=ModelConfig(source=path.as_uri(), task=arguments.task),
         engine=EngineConfig(**_given(arguments, EngineConfig)),
     )
     return RuntimeConfig(models=(served,), server=ServerConfig(**_given(arguments, ServerConfig)), listen=listen)
@@ -130,7 +133,7 @@ def _add_flags(command: argparse.ArgumentParser, section: type[Config], title: s
 
 def _flag_type(field: FieldInfo) -> tuple[type[int] | type[str], list[str] | None]:
     annotation: Any = field.annotation
-    if isinstance(annotation, types.UnionType):
+    if typing.get_origin(annotation) in (types.UnionType, typing.Union):  # the latter where one of them is a Literal
         annotation = next(part for part in annotation.__args__ if part is not type(None))
     if typing.get_origin(annotation) is Literal:
         return str, list(annotation.__args__)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 Seconds = Annotated[int, Field(json_schema_extra={"format": "int32"})]
+Task = Literal["generate", "embed"]  # what a model is served for
 
 
 class Config(BaseModel):
@@ -40,6 +41,11 @@ class ModelConfig(Config):
         default=(),
         max_length=16,
         description="Other names under which clients may ask for this model.",
+    )
+    task: Task | None = Field(
+        default=None,
+        description="What the model is served for: generate writes text, embed turns texts into vectors (/v1/embeddings). "
+        "A model that generates can embed as well, but does one or the other. Default: what the file says that it was made for.",
     )
     chat_template: str | None = Field(
         default=None,
@@ -81,7 +87,8 @@ class EngineConfig(Config):
         default=None,
         ge=16,
         le=8192,
-        description="Most tokens that are evaluated in one pass over the weights. Default: measured at the first start.",
+        description="Most tokens that are evaluated in one pass over the weights. Default: measured at the first start; "
+        "for a model that embeds 256, or fewer if its vocabulary is large.",
     )
     threads: int | None = Field(
         default=None,
@@ -133,6 +140,11 @@ class EngineConfig(Config):
         le=10_000,
         description="Layers placed on a GPU where there is one; -1 places all.",
     )
+    pooling: Literal["mean", "cls", "last"] | None = Field(
+        default=None,
+        description="How a model that embeds makes one vector of those of its tokens: their mean, or that of the first (cls) or the last token. "
+        "Default: what the file says; if it says nothing, mean for an encoder and last for a decoder.",
+    )
     stall_seconds: Seconds = Field(
         default=60,
         ge=5,
@@ -161,6 +173,11 @@ class ServerConfig(Config):
         ge=1,
         le=86_400,
         description="Seconds that a request may take from its arrival to its last token; beyond that it ends with a timeout_error.",
+    )
+    overlong_inputs: Literal["refuse", "truncate"] = Field(
+        default="refuse",
+        description="What becomes of an input for an embedding that has more tokens than the model takes, where the request says nothing of truncate: "
+        "refuse answers with 400, truncate leaves out its end.",
     )
     token_batch_size: int = Field(
         default=3,

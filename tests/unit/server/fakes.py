@@ -2,13 +2,15 @@
 
 import asyncio
 import re
+from array import array
 from collections.abc import Sequence
 from typing import Any
 
 from inferno_runtime.backends.base import ModelError, ModelInfo, Tokenizer
-from inferno_runtime.config import ModelConfig, ServedModel
-from inferno_runtime.engine.request import Finished, FinishReason, Sampling, Started
+from inferno_runtime.config import ModelConfig, ServedModel, Task
+from inferno_runtime.engine.request import Embedded, Finished, FinishReason, Sampling, Started
 from inferno_runtime.worker.client import EngineState, EngineStats
+from inferno_runtime.worker.encoding import Encoding
 from inferno_runtime.worker.errors import EngineError
 from inferno_runtime.worker.generation import Generation
 
@@ -17,6 +19,7 @@ CHATML = (
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 IM_START, IM_END, BOS = 256, 257, 258
+DIMENSIONS = 4  # of the vectors of one that embeds
 _CONTROL = {"<|im_start|>": IM_START, "<|im_end|>": IM_END, "<s>": BOS}
 
 
@@ -24,6 +27,7 @@ class ByteTokenizer:
     """A token for each byte, and three control tokens."""
 
     def __init__(self, chat_template: str | None = CHATML, add_bos: bool = False) -> None:
+        self.task: Task = "generate"
         self.pieces: Sequence[bytes] = [bytes([byte]) for byte in range(256)] + [b"", b"", b""]
         self.end_tokens = frozenset({IM_END})
         self.control_spellings = frozenset(_CONTROL)
@@ -57,6 +61,7 @@ class FakeEngine:
         says: str = "Hello, world",
         aliases: tuple[str, ...] = (),
         template: str | None = None,
+        task: Task = "generate",
     ) -> None:
         source = ModelConfig(source="file:///fake.gguf", aliases=aliases, chat_template=template)
         self.served = ServedModel(name=name, model=source)
@@ -64,7 +69,7 @@ class FakeEngine:
         self.context = 512
         self.vocabulary = ByteTokenizer()
         self.tokenizer: Tokenizer = self.vocabulary
-        self.info = ModelInfo("gguf", "fake", "none", 0, 0, 512, 259)
+        self.info = ModelInfo("gguf", "fake", "none", 0, 0, 512, 259, task, DIMENSIONS if task == "embed" else 0)
         self.state = EngineState.STARTING
         self.state_reason = ""
         self.stats = EngineStats()
@@ -108,6 +113,18 @@ class FakeEngine:
         task.add_done_callback(self._tasks.discard)
         return generation
 
+    async def embed(
+        self, inputs: Sequence[Sequence[int]], *, dimensions: int, deadline: float | None = None
+    ) -> Encoding:
+        if self.refuses:
+            raise self.refuses
+        self.submitted.append({"inputs": [list(tokens) for tokens in inputs], "dimensions": dimensions})
+        encoding = Encoding(len(self.submitted), self.cancelled.append, deadline)
+        task = asyncio.create_task(self._encode(encoding, inputs, dimensions))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return encoding
+
     async def stop(self) -> None:
         for task in self._tasks:
             task.cancel()
@@ -125,3 +142,15 @@ class FakeEngine:
             generation.fail(self.fails)
         reason = FinishReason.LENGTH if len(tokens) > max_tokens else FinishReason.STOP
         generation.on_finished(Finished(generation.id, reason))
+
+    async def _encode(self, encoding: Encoding, inputs: Sequence[Sequence[int]], dimensions: int) -> None:
+        await self.resume.wait()
+        if self.fails:
+            encoding.fail(self.fails)
+        vectors = array("f", [number for tokens in inputs for number in vector(tokens)[:dimensions]])
+        encoding.on_answer(Embedded(encoding.id, FinishReason.STOP, None, vectors.tobytes(), 0.0, 0.0))
+
+
+def vector(tokens: Sequence[int]) -> list[float]:
+    """What the engine makes of an input; 32-bit floats hold it exactly."""
+    return [float(len(tokens)), float(tokens[0]), float(tokens[-1]), 0.5]

@@ -243,6 +243,7 @@ async def test_health_of_one_model(start: Start) -> None:
         "status": "healthy",
         "model": "fake",
         "format": "gguf",
+        "task": "generate",
         "engine": {"state": "ready", "active": 2, "queued": 0, "kv_usage": 0.25, "tuning": {}, "draft": None},
     }
     assert (await server.client.get("/health/ready")).json() == {"status": "healthy"}

@@ -8,10 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferno_runtime.backends.base import ModelInfo
-from inferno_runtime.engine.request import Finished, FinishReason, Request, Sampling, Started
+from inferno_runtime.engine.request import (
+    Embedded,
+    EmbeddingRequest,
+    Finished,
+    FinishReason,
+    Request,
+    Sampling,
+    Started,
+)
 from inferno_runtime.worker.frames import (
     MAX_FRAME,
     Cancel,
+    Embed,
+    Encoded,
     Failed,
     FromEngine,
     Load,
@@ -30,12 +40,15 @@ COMMANDS: list[ToEngine] = [
     Load("/m.gguf", {"slots": 4}, [0, 2]),
     Submit(Request(1, [1, 2, 3], 5, Sampling(temperature=0.5, seed=2**64 - 1))),
     Cancel(1),
+    Load("/e.gguf", {}, [], "embed"),
+    Embed(EmbeddingRequest(2, [bytes(range(8)), b"\xff" * 4], 384)),
 ]
 REPORTS: list[FromEngine] = [
     Ready(ModelInfo("gguf", "llama", "Q8_0", 1, 2, 3, 4), 1024, 8, "libllama", {"threads": 2}),
     Failed("no such file"),
     Log(30, "careful"),
     Step([1, 2], [7, 8], [Started(1, 0, 0.1, 0.2)], [Finished(2, FinishReason.ERROR, "why")], 2, 1, 40),
+    Encoded([Embedded(2, FinishReason.STOP, None, b"\x00\x00\x80\x3f" * 5, 0.5, 0.25)], 1, 0),
 ]
 
 

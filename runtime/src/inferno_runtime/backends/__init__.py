@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from inferno_runtime.backends.base import Backend, Tokenizer, Tuner
+from inferno_runtime.backends.base import Backend, Encoder, Tokenizer, Tuner
 from inferno_runtime.config import EngineConfig
 
 
@@ -11,6 +11,13 @@ def load_backend(path: str, config: EngineConfig, tuner: Tuner | None = None) ->
     from inferno_runtime.backends.llama_cpp.backend import LlamaBackend
 
     return LlamaBackend(Path(path), config, tuner)
+
+
+def load_encoder(path: str, config: EngineConfig) -> Encoder:
+    """Load a model that turns texts into vectors. Raises `ModelError`."""
+    from inferno_runtime.backends.llama_cpp.encoder import LlamaEncoder
+
+    return LlamaEncoder(Path(path), config)
 
 
 def load_tokenizer(path: str) -> Tokenizer:

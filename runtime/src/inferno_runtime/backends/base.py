@@ -9,6 +9,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from inferno_runtime.config import Task
+
 if TYPE_CHECKING:  # the server's process uses these types too, and would pay for numpy's 20 MB
     import numpy as np
     from numpy.typing import NDArray
@@ -49,6 +51,8 @@ class ModelInfo:
     size_bytes: int
     context_train: int  # tokens; 0 when the file does not say
     vocab_size: int
+    task: Task = "generate"  # what it was loaded for
+    dimensions: int = 0  # of a vector, if it embeds
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +135,35 @@ class Backend(Protocol):
         """Free the model and its memory; the backend is not used afterwards."""
 
 
+class Encoder(Protocol):
+    """Turns sequences of tokens into vectors. Not thread-safe: one thread calls it."""
+
+    info: ModelInfo
+    description: str  # of the library and the devices in use, for the log
+    context: int  # most tokens of one sequence
+    max_batch: int  # most tokens in one call of encode, unless it has one sequence alone
+    max_sequences: int  # in one call of encode
+    threads: int  # that evaluate; 0 where it is not ours to say
+
+    def encode(self, sequences: Sequence[Sequence[int]]) -> "NDArray[np.float32]":
+        """The vector of each sequence, of any length: shape (sequences, info.dimensions); the caller may keep it.
+
+        sequences: of 1 to `context` tokens each; none sees another. Raises `OutOfMemory` or `BackendError`.
+        """
+
+    def set_threads(self, count: int) -> None:
+        """Evaluate with so many threads from the next call on."""
+
+    def close(self) -> None:
+        """Free the model and its memory; the encoder is not used afterwards."""
+
+
 class Tokenizer(Protocol):
     """A model's vocabulary. Safe to call from several threads."""
+
+    @property
+    def task(self) -> Task:
+        """What the file says that the model was made for."""
 
     @property
     def context_train(self) -> int:

@@ -100,3 +100,47 @@ class FakeBackend:
 
     def close(self) -> None:
         pass
+
+
+def meaning(tokens: Sequence[int], dimensions: int) -> NDArray[np.float32]:
+    """The vector that the fake encoder gives to `tokens`."""
+    seed = zlib.crc32(np.asarray(tokens, dtype=np.int32).tobytes())
+    return np.random.default_rng(seed).normal(size=dimensions).astype(np.float32)
+
+
+class FakeEncoder:
+    """Gives each sequence a vector that follows from its own tokens alone, and takes no batch that is too large."""
+
+    def __init__(
+        self,
+        *,
+        context: int = 64,
+        max_batch: int = 32,
+        max_sequences: int = 8,
+        dimensions: int = 6,
+        on_encode: Callable[[Sequence[Sequence[int]]], None] = lambda sequences: None,
+    ) -> None:
+        """on_encode: called first, and may raise or advance a clock."""
+        self.info = ModelInfo("fake", "fake", "none", 0, 0, context, 128, "embed", dimensions)
+        self.description = "fake"
+        self.context = context
+        self.max_batch = max_batch
+        self.max_sequences = max_sequences
+        self.threads = 0
+        self._on_encode = on_encode
+
+    def encode(self, sequences: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        self._on_encode(sequences)
+        if not sequences or len(sequences) > self.max_sequences:
+            raise BackendError(f"{len(sequences)} sequences in a batch of 1 to {self.max_sequences}")
+        if not all(1 <= len(tokens) <= self.context for tokens in sequences):
+            raise BackendError(f"a sequence of more than {self.context} tokens, or of none")
+        if len(sequences) > 1 and (count := sum(map(len, sequences))) > self.max_batch:
+            raise BackendError(f"{count} tokens in a batch of at most {self.max_batch}")
+        return np.stack([meaning(tokens, self.info.dimensions) for tokens in sequences])
+
+    def set_threads(self, count: int) -> None:
+        self.threads = count
+
+    def close(self) -> None:
+        pass

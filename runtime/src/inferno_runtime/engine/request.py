@@ -84,3 +84,25 @@ class Finished(msgspec.Struct, frozen=True, array_like=True):
     id: int
     reason: FinishReason
     error: str | None = None  # a sentence for the client, with ERROR and NO_MEMORY
+
+
+class EmbeddingRequest(msgspec.Struct, frozen=True, array_like=True):
+    """Turn texts into vectors. The tokens of an input are 32-bit integers in this machine's byte order."""
+
+    id: int
+    inputs: list[bytes]
+    dimensions: int  # how many of a vector's numbers are wanted
+
+
+class Embedded(msgspec.Struct, frozen=True, array_like=True):
+    """The answer to a request for vectors, or why there is none.
+
+    The vectors have length 1 and lie one behind the other in the order of the inputs, as little-endian 32-bit floats.
+    """
+
+    id: int
+    reason: FinishReason
+    error: str | None  # a sentence for the client, with ERROR and NO_MEMORY
+    vectors: bytes
+    queued: float  # seconds from the arrival to the first input's batch
+    encoding: float  # and from there to the last input's

@@ -5,6 +5,8 @@ An error object always has its four fields: `message`, `type`, `param` and `code
 
 import msgspec
 
+from inferno_runtime.config import Task
+
 INVALID_REQUEST = "invalid_request_error"
 NOT_FOUND = "not_found_error"
 SERVER = "server_error"
@@ -103,6 +105,26 @@ def context_length_exceeded(context: int, prompt: int | str, param: str) -> ApiE
         param=param,
         code="context_length_exceeded",
     )
+
+
+def input_too_long(window: int, tokens: int, where: str) -> ApiError:
+    """An input for an embedding that the model cannot take whole, which stands at `where` in the request."""
+    return ApiError(
+        400,
+        f"This model takes inputs of up to {window} tokens, and '{where}' has {tokens}; "
+        "shorten it, or send 'truncate': true to leave out its end.",
+        param="input",
+        code="context_length_exceeded",
+    )
+
+
+def unsupported_task(name: str, task: Task) -> ApiError:
+    """The model is served for `task`, and was asked for something else."""
+    serves = {
+        "generate": "generates text and gives no embeddings; ask one that is served with task: embed",
+        "embed": "gives embeddings only; ask it at /v1/embeddings",
+    }
+    return ApiError(400, f"The model '{name}' {serves[task]}.", param="model", code="unsupported_task")
 
 
 def unavailable(message: str, retry_after: int = 5, code: str = "engine_unavailable") -> ApiError:

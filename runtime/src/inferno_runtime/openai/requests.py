@@ -85,7 +85,7 @@ class CompletionRequest(GenerationRequest, frozen=True, kw_only=True):
     logprobs: Annotated[int, Meta(ge=0, le=5)] | None = None
 
 
-AnyRequest = TypeVar("AnyRequest", bound=GenerationRequest)
+AnyRequest = TypeVar("AnyRequest", bound=msgspec.Struct)
 
 _PATH = re.compile(r" - at `\$\.([^.\[`]+)")
 _MISSING = re.compile(r"^Object missing required field `([^`]+)`")

@@ -5,6 +5,7 @@ from tornado.web import Application
 
 from inferno_runtime.server.base import Context, NotFoundHandler, log_request
 from inferno_runtime.server.completions import ChatHandler, CompletionHandler
+from inferno_runtime.server.embeddings import EmbeddingsHandler
 from inferno_runtime.server.health import HealthHandler, LiveHandler, MetricsHandler, ReadyHandler
 from inferno_runtime.server.models import ModelHandler, ModelsHandler
 
@@ -19,6 +20,7 @@ def application(context: Context) -> Application:
         [
             (r"/v1/chat/completions", ChatHandler, shared),
             (r"/v1/completions", CompletionHandler, shared),
+            (r"/v1/embeddings", EmbeddingsHandler, shared),
             (r"/v1/models", ModelsHandler, shared),
             (r"/v1/models/(.+)", ModelHandler, shared),
             (r"/health", HealthHandler, shared),

@@ -95,6 +95,7 @@ def _model(served: Served) -> dict[str, object]:
     return {
         "model": served.name,
         "format": served.engine.info.format if served.loaded else None,
+        "task": served.engine.info.task if served.loaded else None,
         "engine": {
             "state": served.engine.state.value,
             "active": stats.active,

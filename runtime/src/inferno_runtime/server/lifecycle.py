@@ -17,7 +17,7 @@ from inferno_runtime.server.app import application, http_server
 from inferno_runtime.server.base import Context
 from inferno_runtime.server.logging import configure
 from inferno_runtime.server.metrics import Metrics
-from inferno_runtime.server.registry import Registry
+from inferno_runtime.server.registry import Registry, Served
 from inferno_runtime.worker.client import EngineClient
 
 _log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class Server:
         names = ", ".join(served.name for served in self._context.registry)
         give_back()
         print(f"Serving {names} at {self.url}", flush=True)
-        print(_invitation(self.url, next(iter(self._context.registry)).name), flush=True)
+        print(_invitation(self.url, next(iter(self._context.registry))), flush=True)
         await ended
         await self._drain()
         return 0
@@ -121,11 +121,17 @@ class Server:
         await asyncio.gather(*(served.engine.stop() for served in self._context.registry))
 
 
-def _invitation(url: str, model: str) -> str:
+def _invitation(url: str, served: Served) -> str:
     """A command that a person can paste."""
-    messages = [{"role": "user", "content": "What is the capital of France?"}]
-    question = {"model": model, "temperature": 0, "messages": messages}
-    return f"Try: curl {url}/chat/completions -H 'Content-Type: application/json' -d '{json.dumps(question)}'"
+    text = "What is the capital of France?"
+    body: dict[str, object] = {"model": served.name}
+    if served.engine.info.task == "embed":
+        path = "embeddings"
+        body |= {"input": text}
+    else:
+        path = "chat/completions"
+        body |= {"temperature": 0, "messages": [{"role": "user", "content": text}]}
+    return f"Try: curl {url}/{path} -H 'Content-Type: application/json' -d '{json.dumps(body)}'"
 
 
 def _url(host: str, bound: socket) -> str:

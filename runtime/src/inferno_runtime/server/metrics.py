@@ -1,6 +1,6 @@
 """Prometheus metrics: counters and histograms of requests, gauges of the engines. Observed once per request."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
@@ -66,6 +66,20 @@ class Metrics:
         self._decode.labels(model).observe(usage.decode)
         self._prompts.labels(model).observe(usage.prompt_tokens)
         self._answers.labels(model).observe(usage.completion_tokens)
+
+    def embeddings(self, model: str, sizes: Sequence[int], queued: float, encoding: float, whole: float) -> None:
+        """Observe a request for vectors that was answered.
+
+        sizes: tokens of each input; queued, encoding, whole: seconds from its arrival at the engine to its first batch, from
+        there to its last, and from its arrival to the answer.
+        """
+        self._success.labels(model, FinishReason.STOP.value).inc(len(sizes))
+        self._prompt.labels(model).inc(sum(sizes))
+        self._whole.labels(model).observe(whole)
+        self._queued.labels(model).observe(queued)
+        self._prefill.labels(model).observe(encoding)
+        for size in sizes:
+            self._prompts.labels(model).observe(size)
 
     def text(self) -> bytes:
         """Everything in Prometheus' text format."""

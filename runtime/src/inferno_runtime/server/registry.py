@@ -6,11 +6,13 @@ from typing import Any, Protocol
 
 from inferno_runtime.backends.base import ModelError, ModelInfo, Tokenizer
 from inferno_runtime.chat.template import ChatTemplate, TemplateError
-from inferno_runtime.config import ServedModel
+from inferno_runtime.config import ServedModel, Task
 from inferno_runtime.engine.request import Sampling
-from inferno_runtime.openai import errors
+from inferno_runtime.openai import embeddings, errors
 from inferno_runtime.openai.convert import Target
+from inferno_runtime.openai.embeddings import EmbeddingTarget
 from inferno_runtime.worker.client import EngineState, EngineStats
+from inferno_runtime.worker.encoding import Encoding
 from inferno_runtime.worker.generation import Generation
 
 _log = logging.getLogger(__name__)
@@ -50,6 +52,9 @@ class Engine(Protocol):
         ignore_eos: bool = False,
         deadline: float | None = None,
     ) -> Generation: ...
+    async def embed(
+        self, inputs: Sequence[Sequence[int]], *, dimensions: int, deadline: float | None = None
+    ) -> Encoding: ...
     async def stop(self) -> None: ...
 
 
@@ -61,6 +66,7 @@ class Served:
         self.loaded = False
         self._max_sequences = max_sequences
         self._longest_piece = 1
+        self._closing: list[int] = []
         self._template: ChatTemplate | None = None
         self._template_error = _NO_TEMPLATE
 
@@ -90,6 +96,7 @@ class Served:
         # At least the longest control token, which has no text but stands for its spelling.
         spellings = self.engine.tokenizer.control_spellings
         self._longest_piece = max(map(len, (*self.engine.tokenizer.pieces, *spellings)))
+        self._closing = embeddings.closing_tokens(self.engine.tokenizer)
         self.loaded = True
 
     def _compile(self, source: str) -> ChatTemplate:
@@ -98,9 +105,8 @@ class Served:
 
     @property
     def target(self) -> Target:
-        """What conversion needs. Raises `ApiError` (503) while the model is being loaded."""
-        if not self.loaded:
-            raise errors.unavailable(f"The model '{self.name}' is being loaded.")
+        """What the conversion of requests for text needs. Raises `ApiError`: 503 while it is being loaded, 400 if it embeds."""
+        self._require("generate")
         return Target(
             tokenizer=self.engine.tokenizer,
             template=self._template,
@@ -109,6 +115,23 @@ class Served:
             longest_piece=self._longest_piece,
             max_sequences=self._max_sequences,
         )
+
+    def embedding_target(self, truncate: bool) -> EmbeddingTarget:
+        """The same for embeddings. truncate: inputs that are too long, if a request does not say. Raises `ApiError`."""
+        self._require("embed")
+        return EmbeddingTarget(
+            tokenizer=self.engine.tokenizer,
+            window=self.engine.context,
+            dimensions=self.engine.info.dimensions,
+            closing=self._closing,
+            truncate=truncate,
+        )
+
+    def _require(self, task: Task) -> None:
+        if not self.loaded:
+            raise errors.unavailable(f"The model '{self.name}' is being loaded.")
+        if self.engine.info.task != task:
+            raise errors.unsupported_task(self.name, self.engine.info.task)
 
 
 class Registry:

@@ -6,7 +6,6 @@ so an engine never outlives its server.
 
 import contextlib
 import logging
-import select
 import signal
 import socket
 import sys
@@ -16,76 +15,15 @@ from pathlib import Path
 from inferno_runtime.backends import load_backend
 from inferno_runtime.backends.base import Backend, ModelError, Span
 from inferno_runtime.config import EngineConfig
-from inferno_runtime.cpu import IdleCores, cpu_quota
 from inferno_runtime.engine.scheduler import Scheduler, StepResult
-from inferno_runtime.engine.threads import ThreadGovernor
 from inferno_runtime.memory import give_back, memory_available
+from inferno_runtime.worker.connection import Connection
 from inferno_runtime.worker.draft import load_draft
-from inferno_runtime.worker.frames import (
-    Cancel,
-    Failed,
-    FromEngine,
-    Load,
-    Log,
-    Reader,
-    Ready,
-    Step,
-    Submit,
-    ToEngine,
-    encode,
-    to_engine,
-)
-from inferno_runtime.worker.tuning import StartTuner
+from inferno_runtime.worker.embedding import serve_embeddings
+from inferno_runtime.worker.frames import Cancel, Failed, Load, Log, Ready, Step, Submit
+from inferno_runtime.worker.tuning import StartTuner, governor
 
 _MOST_STORE_BYTES = 8 << 30  # that a pod takes for evicted prefixes without being told to
-
-
-class Connection:
-    """The engine's end of the socket.
-
-    Frames are written without waiting for the server: what the socket does not take stays here, and is bounded by what
-    the sequences that the server asked for can generate.
-    """
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-        self._sock.setblocking(False)
-        self._unsent = bytearray()
-        self._reader: Reader[ToEngine] = Reader(to_engine)
-
-    def send(self, frame: FromEngine) -> None:
-        """Send a frame, or as much of it as the socket takes now."""
-        self._unsent += encode(frame)
-        self._flush()
-
-    def receive(self, *, wait: bool) -> list[ToEngine]:
-        """The frames that have come; with `wait`, not before there is one. Raises `EOFError` at the socket's end."""
-        readable, writable, _ = select.select(
-            [self._sock], [self._sock] if self._unsent else [], [], None if wait else 0
-        )
-        if writable:
-            self._flush()
-        if not readable:
-            return []
-        try:
-            data = self._sock.recv(1 << 20)
-        except BlockingIOError:
-            return []
-        if not data:
-            raise EOFError
-        return list(self._reader.feed(data))
-
-    def flush(self) -> None:
-        """Send everything, however long the server takes."""
-        self._sock.setblocking(True)
-        self._sock.sendall(self._unsent)
-
-    def _flush(self) -> None:
-        try:
-            while self._unsent:
-                del self._unsent[: self._sock.send(self._unsent)]
-        except BlockingIOError:
-            pass
 
 
 class FrameHandler(logging.Handler):
@@ -102,18 +40,23 @@ class FrameHandler(logging.Handler):
 def run(connection: Connection) -> None:
     """Serve until the socket ends."""
     load = _first_frame(connection)
-    config = EngineConfig.model_validate(load.engine)
+    serve = serve_embeddings if load.task == "embed" else serve_generation
     try:
-        tuner = StartTuner(Path(load.path), config)
-        backend = load_backend(load.path, config, tuner)
-        draft = load_draft(config, backend)
-        for loaded in (backend, draft):
-            if loaded is not None:
-                _warm_up(loaded)
+        serve(connection, load)
     except ModelError as error:
         connection.send(Failed(str(error)))
         connection.flush()
-        return
+
+
+def serve_generation(connection: Connection, load: Load) -> None:
+    """Load a model that generates and run sequences on it until the socket ends. Raises `ModelError`."""
+    config = EngineConfig.model_validate(load.engine)
+    tuner = StartTuner(Path(load.path), config)
+    backend = load_backend(load.path, config, tuner)
+    draft = load_draft(config, backend)
+    for loaded in (backend, draft):
+        if loaded is not None:
+            _warm_up(loaded)
     scheduler = Scheduler(
         backend,
         end_tokens=load.end_tokens,
@@ -122,7 +65,7 @@ def run(connection: Connection) -> None:
         store_bytes=_store_bytes(config),
         speculate=config.speculation != "off",
         draft=draft,
-        governor=_governor(config, backend),
+        governor=governor(config, backend.threads),
     )
     give_back()
     tuning = tuner.tuning.wire() if tuner.tuning else {}
@@ -143,14 +86,6 @@ def _first_frame(connection: Connection) -> Load:
     if len(frames) != 1 or not isinstance(frames[0], Load):
         raise ValueError("the first frame must be the one that names the model")
     return frames[0]
-
-
-def _governor(config: EngineConfig, backend: Backend) -> ThreadGovernor | None:
-    """Who says how many threads evaluate; nobody where that is configured, not ours to say, or no choice."""
-    quota = cpu_quota()
-    if config.threads or not backend.threads or quota == 1:
-        return None
-    return ThreadGovernor(quota, backend.threads, IdleCores())
 
 
 def _store_bytes(config: EngineConfig) -> int:

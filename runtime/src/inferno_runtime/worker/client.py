@@ -3,19 +3,21 @@
 import asyncio
 import itertools
 import logging
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, cast
 
 from inferno_runtime.backends import load_tokenizer
 from inferno_runtime.backends.base import ModelError, ModelInfo, Tokenizer
-from inferno_runtime.config import ServedModel
-from inferno_runtime.engine.request import Request, Sampling
+from inferno_runtime.config import ServedModel, Task
+from inferno_runtime.engine.request import EmbeddingRequest, Request, Sampling
 from inferno_runtime.models.source import locate
 from inferno_runtime.worker.draft import check_vocabulary, draft_path
+from inferno_runtime.worker.encoding import Encoding
 from inferno_runtime.worker.errors import EngineLost, EngineUnavailable, Overloaded
-from inferno_runtime.worker.frames import Cancel, Failed, FromEngine, Load, Log, Ready, Step, Submit
+from inferno_runtime.worker.frames import Cancel, Embed, Encoded, Failed, FromEngine, Load, Log, Ready, Step, Submit
 from inferno_runtime.worker.generation import Generation
 from inferno_runtime.worker.process import EngineProcess
 
@@ -69,8 +71,9 @@ class EngineClient:
         self.state_reason = "the model is being loaded"
         self.alive = True  # False when starting again no longer helps
         self._path = ""
+        self._task: Task = "generate"
         self._ids = itertools.count(1)
-        self._generations: dict[int, Generation] = {}
+        self._generations: dict[int, Generation | Encoding] = {}  # one or the other, by the model's task
         self._process: EngineProcess | None = None
         self._ready = asyncio.Event()
         self._idle = asyncio.Event()
@@ -86,6 +89,9 @@ class EngineClient:
         self._path = str(source)
         draft = await asyncio.to_thread(draft_path, self.served.engine)
         self.tokenizer = await asyncio.to_thread(load_tokenizer, self._path)
+        self._task = self.served.model.task or self.tokenizer.task
+        if draft is not None and self._task == "embed":
+            raise ModelError(f"{self._path}: a model that embeds has no use for a draft model (engine.draft)")
         if draft is not None:
             await asyncio.to_thread(check_vocabulary, draft, self.tokenizer.pieces)
             self.draft = draft.name
@@ -109,17 +115,26 @@ class EngineClient:
 
         prompt: 1 to `context` - 1 tokens; deadline: on the loop's clock. Raises `Overloaded` or `EngineUnavailable`.
         """
-        self._admit()
-        if not self._ready.is_set():
-            await self._wait_until_ready(deadline)
-            self._admit()
+        await self._admitted(deadline)
         generation = Generation(next(self._ids), len(prompt), self.tokenizer.pieces, stop, self._cancel, deadline)
-        self._generations[generation.id] = generation
-        self._idle.clear()
-        if len(self._generations) == 1:
-            self._last_frame = asyncio.get_running_loop().time()  # the watch counts from here
+        self._begin(generation)
         self._send(Submit(Request(generation.id, prompt, max_tokens, sampling, ignore_eos)))
         return generation
+
+    async def embed(
+        self, inputs: Sequence[Sequence[int]], *, dimensions: int, deadline: float | None = None
+    ) -> Encoding:
+        """Have texts turned into vectors; waits while the engine is being started again.
+
+        inputs: of 1 to `context` tokens each; dimensions: how many of a vector's numbers are wanted; deadline: on the
+        loop's clock. Raises `Overloaded` or `EngineUnavailable`.
+        """
+        await self._admitted(deadline)
+        encoding = Encoding(next(self._ids), self._cancel, deadline)
+        self._begin(encoding)
+        tokens = [array("i", item).tobytes() for item in inputs]
+        self._send(Embed(EmbeddingRequest(encoding.id, tokens, dimensions)))
+        return encoding
 
     async def drain(self, seconds: float) -> None:
         """Take no more requests and wait until the running ones have ended, or `seconds` at most."""
@@ -142,6 +157,13 @@ class EngineClient:
             self._process = None
         self._set_state(EngineState.STOPPED, "the server is shutting down")
 
+    async def _admitted(self, deadline: float | None) -> None:
+        """Returns once the engine takes a request. Raises `Overloaded` or `EngineUnavailable`."""
+        self._admit()
+        if not self._ready.is_set():
+            await self._wait_until_ready(deadline)
+            self._admit()
+
     def _admit(self) -> None:
         if self._draining:
             raise EngineUnavailable("The server is shutting down.")
@@ -159,16 +181,22 @@ class EngineClient:
         except TimeoutError:
             raise EngineUnavailable(f"The model is not ready: {self.state_reason}.") from None
 
-    def _send(self, frame: Submit | Cancel) -> None:
+    def _send(self, frame: Submit | Embed | Cancel) -> None:
         if self._process is not None:
             self._process.send(frame)
+
+    def _begin(self, generation: Generation | Encoding) -> None:
+        self._generations[generation.id] = generation
+        self._idle.clear()
+        if len(self._generations) == 1:
+            self._last_frame = asyncio.get_running_loop().time()  # the watch counts from here
 
     def _cancel(self, generation_id: int) -> None:
         """Called by a generation that ended of its own accord; the engine is told once, and its answer not needed."""
         self._forget(generation_id)
         self._send(Cancel(generation_id))
 
-    def _forget(self, generation_id: int) -> Generation | None:
+    def _forget(self, generation_id: int) -> Generation | Encoding | None:
         generation = self._generations.pop(generation_id, None)
         if not self._generations:
             self._idle.set()
@@ -181,7 +209,7 @@ class EngineClient:
         """Start a process and wait until it is ready. Raises `ModelError`."""
         self._process = process = await EngineProcess.spawn()
         end_tokens = sorted(self.tokenizer.end_tokens)
-        process.send(Load(self._path, self.served.engine.wire(), end_tokens))
+        process.send(Load(self._path, self.served.engine.wire(), end_tokens, self._task))
         self._frames = process.frames()
         async for frames in self._frames:
             for frame in frames:
@@ -197,7 +225,11 @@ class EngineClient:
     def _on_ready(self, frame: Ready) -> None:
         self.info, self.context, self.slots = frame.info, frame.context, frame.slots
         self.tuning = frame.tuning
-        logger.info("%s: %s, %d slots of %d tokens", self.name, frame.description, frame.slots, frame.context)
+        if frame.info.task == "embed":
+            shape = f"{frame.info.dimensions} dimensions, inputs of up to {frame.context} tokens"
+        else:
+            shape = f"{frame.slots} slots of {frame.context} tokens"
+        logger.info("%s: %s, %s", self.name, frame.description, shape)
         if self.draft:
             logger.info("%s: drafts come from %s", self.name, self.draft)
         if not self._draining:
@@ -250,6 +282,8 @@ class EngineClient:
     def _on_frame(self, frame: FromEngine) -> None:
         if isinstance(frame, Step):
             self._on_step(frame)
+        elif isinstance(frame, Encoded):
+            self._on_encoded(frame)
         elif isinstance(frame, Log):
             logger.log(frame.level, "%s: %s", self.name, frame.message)
 
@@ -258,7 +292,7 @@ class EngineClient:
         stats.steps += 1
         stats.active, stats.queued = step.active, step.queued
         stats.kv_usage = step.cells_used / (self.slots * self.context)
-        generations = self._generations
+        generations = cast(dict[int, Generation], self._generations)
         for started in step.started:
             if generation := generations.get(started.id):
                 generation.on_started(started)
@@ -269,8 +303,18 @@ class EngineClient:
             if generation := generations.get(generation_id):
                 generation.on_tokens((token,))
         for finished in step.finished:
-            if generation := self._forget(finished.id):
-                generation.on_finished(finished)
+            if isinstance(ended := self._forget(finished.id), Generation):
+                ended.on_finished(finished)
+
+    def _on_encoded(self, frame: Encoded) -> None:
+        stats = self.stats
+        stats.steps += 1
+        stats.active, stats.queued = frame.active, frame.queued
+        self._failures = 0
+        self.alive = True
+        for answer in frame.answers:
+            if isinstance(encoding := self._forget(answer.id), Encoding):
+                encoding.on_answer(answer)
 
     def _fail_all(self, error: EngineLost | EngineUnavailable) -> None:
         generations = list(self._generations.values())

@@ -7,6 +7,7 @@
      ├── EngineUnavailable   no engine takes requests: it is draining, or could not be started again
      ├── EngineLost          the engine's process died under a running sequence
      ├── GenerationFailed    this one sequence failed in the engine
+     ├── EncodingFailed      this one request for vectors failed in the engine
      ├── OutOfMemory         the engine has no memory for this one sequence
      └── GenerationTimeout   it took longer than a request may
 """
@@ -30,6 +31,10 @@ class EngineLost(EngineError):
 
 class GenerationFailed(EngineError):
     """This sequence failed; its neighbours go on."""
+
+
+class EncodingFailed(EngineError):
+    """This request for vectors failed; its neighbours go on."""
 
 
 class OutOfMemory(EngineError):

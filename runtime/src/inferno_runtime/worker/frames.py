@@ -10,7 +10,8 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from inferno_runtime.backends.base import ModelInfo
-from inferno_runtime.engine.request import Finished, Request, Started
+from inferno_runtime.config import Task
+from inferno_runtime.engine.request import Embedded, EmbeddingRequest, Finished, Request, Started
 
 MAX_FRAME = 256 * 1024 * 1024  # bytes; a longer one means that the stream is garbled
 _HEADER = struct.Struct("<I")
@@ -24,6 +25,7 @@ class Load(msgspec.Struct, frozen=True, array_like=True, tag=0):
     path: str
     engine: dict[str, Any]
     end_tokens: list[int]
+    task: Task = "generate"
 
 
 class Submit(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -33,9 +35,15 @@ class Submit(msgspec.Struct, frozen=True, array_like=True, tag=1):
 
 
 class Cancel(msgspec.Struct, frozen=True, array_like=True, tag=2):
-    """End a sequence, if it is still there."""
+    """End a sequence or a request for vectors, if it is still there."""
 
     id: int
+
+
+class Embed(msgspec.Struct, frozen=True, array_like=True, tag=5):
+    """Turn texts into vectors."""
+
+    request: EmbeddingRequest
 
 
 class Ready(msgspec.Struct, frozen=True, array_like=True, tag=0):
@@ -73,8 +81,16 @@ class Step(msgspec.Struct, frozen=True, array_like=True, tag=3):
     cells_used: int
 
 
-ToEngine = Load | Submit | Cancel
-FromEngine = Ready | Failed | Log | Step
+class Encoded(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """What one batch of a model that embeds brought forth: the requests that it was the last for, if there are any."""
+
+    answers: list[Embedded]
+    active: int
+    queued: int
+
+
+ToEngine = Load | Submit | Cancel | Embed
+FromEngine = Ready | Failed | Log | Step | Encoded
 
 _encoder = msgspec.msgpack.Encoder()
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from inferno_runtime.backends.base import Measurer, Setting
 from inferno_runtime.config import EngineConfig
-from inferno_runtime.cpu import cpu_facts, cpu_limit, cpu_quota
+from inferno_runtime.cpu import IdleCores, cpu_facts, cpu_limit, cpu_quota
+from inferno_runtime.engine.threads import ThreadGovernor
 from inferno_runtime.engine.tuning import Options, Tuning, choose, fingerprint, key, options, places, recall, remember
 
 logger = logging.getLogger(__name__)
@@ -60,6 +61,14 @@ class StartTuner:
             micro_batch=config.micro_batch,
             kv_cache_type=config.kv_cache_type,
         )
+
+
+def governor(config: EngineConfig, threads: int) -> ThreadGovernor | None:
+    """Who says how many threads evaluate; nobody where that is configured, not ours to say (0), or no choice."""
+    quota = cpu_quota()
+    if config.threads or not threads or quota == 1:
+        return None
+    return ThreadGovernor(quota, threads, IdleCores())
 
 
 def _rivals(among: Options) -> int:

@@ -26,7 +26,7 @@ from inferno_runtime.backends.base import (
 )
 from inferno_runtime.backends.llama_cpp.batch import TILE, Batch, padding
 from inferno_runtime.backends.llama_cpp.library import load
-from inferno_runtime.backends.llama_cpp.model import explain, model_info, open_model
+from inferno_runtime.backends.llama_cpp.model import explain, is_encoder, model_info, open_model
 from inferno_runtime.backends.llama_cpp.threads import ThreadPool
 from inferno_runtime.backends.llama_cpp.tune import Bench, library_facts
 from inferno_runtime.config import EngineConfig
@@ -47,8 +47,8 @@ class LlamaBackend:
         api = self._api = self._library.api
         self._model = open_model(self._library, path, vocabulary_only=False, gpu_layers=config.gpu_layers)
         self.info = model_info(self._library, self._model)
-        if not api.llama_model_has_decoder(self._model):
-            raise ModelError(f"{path}: {self.info.architecture} models cannot generate text")
+        if is_encoder(self._library, self._model):
+            raise ModelError(f"{path}: {self.info.architecture} models can embed, but not generate text")
         self.slots = config.slots
         self.context = config.context_length or min(self.info.context_train or _DEFAULT_CONTEXT, _DEFAULT_CONTEXT)
         self._unified = config.kv_layout == "unified"

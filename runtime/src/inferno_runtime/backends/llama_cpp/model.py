@@ -6,11 +6,27 @@ from typing import Any
 
 from inferno_runtime.backends.base import ModelError, ModelInfo
 from inferno_runtime.backends.llama_cpp.library import Library
+from inferno_runtime.config import Task
 
 _CAUSES = re.compile(
     r"unknown model architecture|not within the file bounds|invalid magic|failed to allocate|unsupported|missing tensor"
     r"|unable to|wrong shape|key not found|unknown|corrupt|truncat|bad_alloc|out of memory",
     re.IGNORECASE,
+)
+# Encoders: every token sees every other, and nothing is kept that a next token could be chosen from.
+_ENCODERS = frozenset(
+    {
+        "bert",
+        "eurobert",
+        "gemma-embedding",
+        "jina-bert-v2",
+        "jina-bert-v3",
+        "modern-bert",
+        "neo-bert",
+        "nomic-bert",
+        "nomic-bert-moe",
+        "t5encoder",
+    }
 )
 
 
@@ -46,6 +62,31 @@ def context_train(library: Library, model: Any) -> int:
     """The number of tokens that the model was trained for; 0 when the file does not say."""
     architecture = metadata(library, model, "general.architecture")
     return int(metadata(library, model, f"{architecture}.context_length") or 0)
+
+
+def is_encoder(library: Library, model: Any) -> bool:
+    """Whether it can do nothing but embed."""
+    return metadata(library, model, "general.architecture") in _ENCODERS
+
+
+def is_causal(library: Library, model: Any) -> bool:
+    """Whether a token sees only those before it."""
+    architecture = metadata(library, model, "general.architecture")
+    stated = metadata(library, model, f"{architecture}.attention.causal")
+    return stated != "false" and not is_encoder(library, model)
+
+
+def stated_pooling(library: Library, model: Any) -> int:
+    """The `llama_pooling_type` that the file names, which only those of models that embed or rank do; 0 for none."""
+    architecture = metadata(library, model, "general.architecture")
+    value = metadata(library, model, f"{architecture}.pooling_type") or ""
+    return int(value) if value.isdecimal() else 0
+
+
+def stated_task(library: Library, model: Any) -> Task:
+    """What the model was made for, as far as the file says."""
+    generates = is_causal(library, model) and not stated_pooling(library, model)
+    return "generate" if generates else "embed"
 
 
 def model_info(library: Library, model: Any) -> ModelInfo:

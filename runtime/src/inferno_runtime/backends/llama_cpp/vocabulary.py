@@ -5,7 +5,7 @@ import weakref
 from pathlib import Path
 
 from inferno_runtime.backends.llama_cpp.library import load
-from inferno_runtime.backends.llama_cpp.model import context_train, open_model
+from inferno_runtime.backends.llama_cpp.model import context_train, open_model, stated_task
 
 
 class LlamaVocabulary:
@@ -20,6 +20,7 @@ class LlamaVocabulary:
         weakref.finalize(self, api.llama_model_free, model).atexit = False
         self._vocab = api.llama_model_get_vocab(model)
         size = api.llama_vocab_n_tokens(self._vocab)
+        self.task = stated_task(self._library, model)
         self.context_train = context_train(self._library, model)
         self.pieces = [self._piece(token) for token in range(size)]
         self.end_tokens = frozenset(token for token in range(size) if api.llama_vocab_is_eog(self._vocab, token))
