@@ -88,6 +88,13 @@ class ServerProcess:
         """Sequences that the engine says it evaluates."""
         return int(self.client.get("/health").json()["engine"]["active"])
 
+    def metric(self, name: str) -> float:
+        """The value of a metric that has one for each model."""
+        prefix = f'inferno_{name}{{model_name="{MODEL}"}} '
+        lines = self.client.get("/metrics").text.splitlines()
+        (value,) = [line.removeprefix(prefix) for line in lines if line.startswith(prefix)]
+        return float(value)
+
     def engine_pid(self) -> int:
         """The process id of the engine."""
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()

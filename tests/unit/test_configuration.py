@@ -156,3 +156,8 @@ def test_a_task_and_a_pooling_on_the_command_line(capsys: pytest.CaptureFixture[
         with pytest.raises(SystemExit):
             configured("serve", "m.gguf", *words)
     assert "invalid choice: 'none'" in capsys.readouterr().err
+
+
+def test_a_flag_of_several_values_is_repeated() -> None:
+    config = configured("serve", "--allowed-origins", "https://a.example", "--allowed-origins", "*")
+    assert config.server.allowed_origins == ("https://a.example", "*")

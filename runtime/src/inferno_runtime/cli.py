@@ -119,7 +119,8 @@ def _add_flags(command: argparse.ArgumentParser, section: type[Config], title: s
     group = command.add_argument_group(title)
     for name, field in section.model_fields.items():
         kind, choices = _flag_type(field)
-        default = "" if field.default is None else f" (default: {field.default})"
+        default = "" if field.default in (None, ()) else f" (default: {field.default})"
+        several: dict[str, Any] = {"action": "append"} if typing.get_origin(field.annotation) is tuple else {}
         group.add_argument(
             f"--{name.replace('_', '-')}",
             dest=name,
@@ -127,6 +128,7 @@ def _add_flags(command: argparse.ArgumentParser, section: type[Config], title: s
             choices=choices,
             metavar=None if choices else kind.__name__.upper(),
             default=None,
+            **several,
             help=((field.description or "") + default).replace("%", "%%"),
         )
 

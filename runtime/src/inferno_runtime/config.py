@@ -191,6 +191,54 @@ class ServerConfig(Config):
         le=10_000,
         description="Milliseconds after which fewer than tokenBatchSize tokens are sent all the same.",
     )
+    token_timeout_seconds: Seconds = Field(
+        default=30,
+        ge=1,
+        le=86_400,
+        description="Seconds that may pass between two tokens of a sequence that runs; beyond that it ends with a timeout_error.",
+    )
+    ack_timeout_seconds: Seconds = Field(
+        default=30,
+        ge=1,
+        le=86_400,
+        description="Seconds that a client may take nothing of a stream, or leave its full window unacknowledged; "
+        "beyond that its request ends with a timeout_error.",
+    )
+    keep_alive_seconds: Seconds = Field(
+        default=30,
+        ge=1,
+        le=86_400,
+        description="Seconds of silence after which a stream sends a comment, and a WebSocket a ping; "
+        "one whose ping stays unanswered as long is closed.",
+    )
+    stream_buffer_kb: int = Field(
+        default=256,
+        ge=1,
+        le=1_048_576,
+        description="KiB that a WebSocket may have been sent and not taken before its sequences are paused; from 70 % on tokens come in larger batches.",
+    )
+    websocket_requests: int = Field(
+        default=16,
+        ge=1,
+        le=10_000,
+        description="Most requests that may run on one WebSocket at the same time.",
+    )
+    websocket_message_bytes: int = Field(
+        default=1024 * 1024,
+        ge=1024,
+        le=1024 * 1024 * 1024,
+        description="Largest WebSocket message in bytes; a larger one ends its connection with code 1009.",
+    )
+    allowed_origins: tuple[str, ...] = Field(
+        default=(),
+        max_length=64,
+        json_schema_extra={
+            "x-kubernetes-list-type": "set",
+            "items": {"type": "string", "minLength": 1, "maxLength": 253},
+        },
+        description="Origins of the web pages, beside the server's own, that may open WebSockets and event streams, "
+        "such as `https://example.com`; `*` allows all.",
+    )
     drain_seconds: Seconds = Field(
         default=300,
         ge=0,

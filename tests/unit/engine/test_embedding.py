@@ -114,7 +114,7 @@ def test_a_short_request_is_answered_while_a_long_one_is_encoded() -> None:
     assert list(rig.answers) == [2, 1]
 
 
-def test_a_cancelled_request_is_encoded_no_further_and_not_answered() -> None:
+def test_a_cancelled_request_is_encoded_no_further() -> None:
     rig = Rig(max_batch=32)
     rig.submit(1, [[1] * 32] * 3)
     rig.submit(2, [[2]])
@@ -122,9 +122,13 @@ def test_a_cancelled_request_is_encoded_no_further_and_not_answered() -> None:
     rig.scheduler.cancel(1)
     rig.scheduler.cancel(99)
     rig.run()
-    assert list(rig.answers) == [2]
+    assert {number: answer.reason for number, answer in rig.answers.items()} == {
+        1: FinishReason.CANCELLED,
+        2: FinishReason.STOP,
+    }
     assert (rig.scheduler.active, rig.scheduler.queued) == (0, 0)
-    rig.scheduler.cancel(2)  # whose answer is under way
+    rig.scheduler.cancel(2)  # which was answered
+    assert not rig.scheduler.busy
     assert sum(len(batch) for batch in rig.batches) <= 3
 
 

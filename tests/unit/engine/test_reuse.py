@@ -225,7 +225,7 @@ PROMPTS = st.builds(
 ACTIONS = st.lists(
     st.one_of(
         st.tuples(st.just("submit"), PROMPTS, st.integers(1, 30)),
-        st.tuples(st.just("cancel"), st.integers(0, 40), st.just(0)),
+        st.tuples(st.sampled_from(["cancel", "pause", "resume"]), st.integers(0, 40), st.just(0)),
         st.tuples(st.just("step"), st.integers(1, 6), st.just(0)),
         st.tuples(st.just("fail"), st.integers(0, 3), st.just(0)),
     ),
@@ -252,8 +252,8 @@ def test_whatever_happens_nothing_is_lost_and_the_text_is_right(
     for kind, value, count in actions:
         if kind == "submit":
             rig.submit(len(rig.prompts), value, max_tokens=count)
-        elif kind == "cancel":
-            rig.scheduler.cancel(value)
+        elif kind in ("cancel", "pause", "resume"):
+            getattr(rig.scheduler, kind)(value)
         elif kind == "fail":
             rig.fail_slots = {value}
             if rig.scheduler.busy:
@@ -263,6 +263,9 @@ def test_whatever_happens_nothing_is_lost_and_the_text_is_right(
             for _ in range(value):
                 if rig.scheduler.busy:
                     rig.step()
+    rig.run()  # as far as it goes without the paused ones
+    for request_id in rig.prompts:
+        rig.scheduler.resume(request_id)
     rig.run()
     assert set(rig.finished) == set(rig.prompts)
     for request_id, (prompt, count) in rig.prompts.items():

@@ -70,7 +70,8 @@ def test_the_runtimes_settings_are_all_there_with_their_defaults(section: str, t
     schema = FIELDS[f".spec.{section}"]
     assert schema["default"] == {}
     defaults = {name: field["default"] for name, field in schema["properties"].items() if "default" in field}
-    assert defaults == type_().wire()
+    # A list that is left out is empty without a default.
+    assert defaults == {name: value for name, value in type_().wire().items() if value != []}
     assert len(schema["properties"]) == len(type_.model_fields)
 
 

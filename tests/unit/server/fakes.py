@@ -84,6 +84,8 @@ class FakeEngine:
         self.resume.set()
         self.submitted: list[dict[str, object]] = []
         self.cancelled: list[int] = []
+        self.pauses: list[tuple[int, bool]] = []  # what was said about whom: pause, or go on
+        self.going: dict[int, asyncio.Event] = {}  # by sequence, unset while it is paused
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -100,6 +102,7 @@ class FakeEngine:
         stop: Sequence[str] = (),
         ignore_eos: bool = False,
         deadline: float | None = None,
+        token_timeout: float | None = None,
     ) -> Generation:
         if self.refuses:
             raise self.refuses
@@ -107,7 +110,18 @@ class FakeEngine:
             {"prompt": prompt, "max_tokens": max_tokens, "sampling": sampling, "stop": stop, "ignore_eos": ignore_eos}
         )
         number = len(self.submitted)
-        generation = Generation(number, len(prompt), self.tokenizer.pieces, stop, self.cancelled.append, deadline)
+        generation = Generation(
+            number,
+            len(prompt),
+            self.tokenizer.pieces,
+            stop,
+            self.cancelled.append,
+            deadline,
+            pause=self._pause,
+            token_timeout=token_timeout,
+        )
+        self.going[number] = asyncio.Event()
+        self.going[number].set()
         task = asyncio.create_task(self._say(generation, max_tokens))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -125,6 +139,13 @@ class FakeEngine:
         task.add_done_callback(self._tasks.discard)
         return encoding
 
+    def _pause(self, number: int, paused: bool) -> None:
+        self.pauses.append((number, paused))
+        if paused:
+            self.going[number].clear()
+        else:
+            self.going[number].set()
+
     async def stop(self) -> None:
         for task in self._tasks:
             task.cancel()
@@ -135,6 +156,7 @@ class FakeEngine:
         generation.on_started(Started(generation.id, 0, 0.0, 0.0))
         for token in tokens[:max_tokens]:
             await self.resume.wait()
+            await self.going[generation.id].wait()
             generation.on_tokens((token,))
             await asyncio.sleep(0)
         await self.resume.wait()

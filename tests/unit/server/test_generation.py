@@ -7,7 +7,6 @@ from typing import Any
 import httpx
 import pytest
 
-from inferno_runtime.server import stream as stream_module
 from inferno_runtime.worker.errors import (
     EngineError,
     EngineLost,
@@ -16,6 +15,7 @@ from inferno_runtime.worker.errors import (
     GenerationTimeout,
     OutOfMemory,
     Overloaded,
+    TokenTimeout,
 )
 from tests.unit.server.conftest import Running, Start, error_of
 from tests.unit.server.fakes import FakeEngine
@@ -131,6 +131,7 @@ async def test_a_stop_string_does_not_show(server: Running, stream: bool) -> Non
         (EngineLost("Lost."), 500, "server_error", "engine_restarted"),
         (GenerationFailed("Failed."), 500, "server_error", "generation_failed"),
         (GenerationTimeout("Slow."), 504, "timeout_error", "timeout"),
+        (TokenTimeout("Silent."), 504, "timeout_error", "token_timeout"),
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
@@ -193,16 +194,15 @@ async def test_a_client_that_goes_away(server: Running, stream: bool, prompts: o
     assert b'status="499"' in server.context.metrics.text()
 
 
-async def test_silence_is_filled_with_comments(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_module, "HEARTBEAT_SECONDS", 0.05)
-    server = await start()
+async def test_silence_is_filled_with_comments(start: Start) -> None:
+    server = await start(keep_alive_seconds=1)
     server.engine.resume.clear()
     body = {"model": "fake", "prompt": "a", "stream": True}
     text = ""
     async with server.client.stream("POST", "/v1/completions", json=body) as response:
         async for piece in response.aiter_text():
             text += piece
-            if text.count(": waiting\n\n") == 3:
+            if ": waiting\n\n" in text:
                 server.engine.resume.set()
     assert text.startswith(": waiting\n\n")
     assert said(events_of(text)) == "Hello, world"

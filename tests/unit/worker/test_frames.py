@@ -26,8 +26,10 @@ from inferno_runtime.worker.frames import (
     FromEngine,
     Load,
     Log,
+    Pause,
     Reader,
     Ready,
+    Resume,
     Step,
     Submit,
     ToEngine,
@@ -42,6 +44,8 @@ COMMANDS: list[ToEngine] = [
     Cancel(1),
     Load("/e.gguf", {}, [], "embed"),
     Embed(EmbeddingRequest(2, [bytes(range(8)), b"\xff" * 4], 384)),
+    Pause(2),
+    Resume(2),
 ]
 REPORTS: list[FromEngine] = [
     Ready(ModelInfo("gguf", "llama", "Q8_0", 1, 2, 3, 4), 1024, 8, "libllama", {"threads": 2}),

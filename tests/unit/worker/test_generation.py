@@ -5,17 +5,29 @@ import asyncio
 import pytest
 
 from inferno_runtime.engine.request import Finished, FinishReason, Started
-from inferno_runtime.worker.errors import EngineLost, GenerationFailed, GenerationTimeout
-from inferno_runtime.worker.generation import Delta, Generation
+from inferno_runtime.worker.errors import EngineLost, GenerationFailed, GenerationTimeout, TokenTimeout
+from inferno_runtime.worker.generation import MOST_UNREAD, Delta, Generation
 
 PIECES = [bytes([value]) for value in range(256)]
 
 
 class Rig:
-    def __init__(self, stop: tuple[str, ...] = (), seconds: float | None = None) -> None:
+    def __init__(
+        self, stop: tuple[str, ...] = (), seconds: float | None = None, token_timeout: float | None = None
+    ) -> None:
         self.cancelled: list[int] = []
+        self.pauses: list[bool] = []
         deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
-        self.generation = Generation(7, 3, PIECES, stop, self.cancelled.append, deadline)
+        self.generation = Generation(
+            7,
+            3,
+            PIECES,
+            stop,
+            self.cancelled.append,
+            deadline,
+            pause=lambda number, paused: self.pauses.append(paused),
+            token_timeout=token_timeout,
+        )
 
     def say(self, text: str) -> None:
         for value in text.encode():
@@ -107,3 +119,63 @@ async def test_usage_has_the_engines_times() -> None:
     usage = rig.generation.usage
     assert (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens) == (3, 2, 2)
     assert (usage.queued, usage.prefill) == (0.5, 0.25)
+
+
+async def test_what_nobody_reads_pauses_the_engine_and_is_kept() -> None:
+    rig = Rig()
+    rig.say("x" * (MOST_UNREAD - 1))
+    assert rig.pauses == []
+    rig.say("yz")  # the second was on its way already
+    assert rig.pauses == [True]
+    delta = await rig.generation.read()
+    assert (delta.tokens, delta.text[-2:]) == (MOST_UNREAD + 1, "yz")
+    assert rig.pauses == [True, False]
+
+
+async def test_a_reader_that_waits_for_everything_is_not_slow() -> None:
+    rig = Rig()
+    reading = asyncio.create_task(rig.generation.read_all())
+    await asyncio.sleep(0)
+    for _ in range(3):
+        rig.say("x" * MOST_UNREAD)
+        await asyncio.sleep(0)
+    rig.end()
+    assert (await reading).tokens == 3 * MOST_UNREAD
+    assert rig.pauses == []
+
+
+async def test_a_pause_is_told_once_and_lasts_for_both_reasons() -> None:
+    rig = Rig()
+    rig.generation.pause()
+    rig.generation.pause()
+    rig.say("x" * MOST_UNREAD)
+    await rig.generation.read()
+    assert rig.pauses == [True]
+    rig.generation.resume()
+    rig.generation.resume()
+    assert rig.pauses == [True, False]
+    rig.end()
+    rig.generation.pause()
+    assert rig.pauses == [True, False]
+
+
+async def test_a_token_that_does_not_come_is_an_error() -> None:
+    rig = Rig(token_timeout=0.01)
+    rig.say("a")
+    assert (await rig.generation.read()).text == "a"
+    with pytest.raises(TokenTimeout):
+        await rig.generation.read()
+    assert rig.cancelled == [7]
+
+
+async def test_neither_the_queue_nor_a_pause_counts_as_silence() -> None:
+    rig = Rig(token_timeout=0.01)
+    await asyncio.sleep(0.05)  # in the queue
+    rig.say("a")
+    rig.generation.pause()
+    await asyncio.sleep(0.05)
+    assert not rig.generation.ended
+    rig.generation.resume()
+    await rig.generation.read()
+    with pytest.raises(TokenTimeout):
+        await rig.generation.read()

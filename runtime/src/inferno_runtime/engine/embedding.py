@@ -54,8 +54,8 @@ class EmbeddingScheduler:
 
     @property
     def busy(self) -> bool:
-        """Whether a step has anything to do."""
-        return len(self._packer) > 0
+        """Whether a step has anything to do or to tell."""
+        return len(self._packer) > 0 or bool(self._finished)
 
     @property
     def active(self) -> int:
@@ -74,9 +74,10 @@ class EmbeddingScheduler:
         self._packer.add(request.id, [len(tokens) // _TOKEN_BYTES for tokens in request.inputs], now)
 
     def cancel(self, request_id: int) -> None:
-        """Forget a request; one that is unknown or was answered is ignored."""
+        """End a request before the next step; one that is unknown or was answered is ignored."""
         self._packer.remove(request_id)
-        self._works.pop(request_id, None)
+        if work := self._works.get(request_id):
+            self._end(work, FinishReason.CANCELLED)
 
     def step(self) -> list[Embedded]:
         """Encode one batch. Returns the requests that are answered by it."""
@@ -155,15 +156,10 @@ class EmbeddingScheduler:
 
     def _end(self, work: _Work, reason: FinishReason, error: str | None = None, vectors: bytes = b"") -> None:
         del self._works[work.request.id]
+        now = self._clock()
+        begun = now if work.vectors is None else work.begun
         self._finished.append(
-            Embedded(
-                work.request.id,
-                reason,
-                error,
-                vectors,
-                queued=work.begun - work.arrived,
-                encoding=self._clock() - work.begun,
-            )
+            Embedded(work.request.id, reason, error, vectors, queued=begun - work.arrived, encoding=now - begun)
         )
 
 

@@ -4,6 +4,9 @@ Pure but for the backend and the clock that it is given; one thread drives it. A
 waiting sequences, and evaluates one batch: the next token of every running sequence, or a piece of one prompt. After each
 decode prompts have their turn for as long as a time budget lasts.
 
+A sequence whose client cannot take more is paused: it is in no batch and keeps its slot, unless others wait for one. Then
+it gives the slot up and keeps its text, like one that is preempted.
+
 Decode and prefill are separate batches on purpose: a backend with a memory stream per sequence would cut a mixed batch
 into slices of equal length for all of them. The budget is time and not tokens, since a token behind thousands of others
 costs many times what the first one does.
@@ -77,6 +80,8 @@ class Scheduler:
         self._waiting: deque[Sequence] = deque()
         self._prefilling: list[Sequence] = []
         self._running: list[Sequence] = []  # by slot, as backends like it
+        self._paused: list[Sequence] = []  # that hold a slot, the longest paused first
+        self._parked: list[Sequence] = []  # paused too, and without a slot
         self._answer_tokens = 64.0  # of a sequence, smoothed: what one is expected to need when it does not say
         self.preemptions = 0
         self._result = StepResult()
@@ -89,7 +94,7 @@ class Scheduler:
     @property
     def active(self) -> int:
         """Sequences that hold a slot."""
-        return len(self._prefilling) + len(self._running)
+        return len(self._prefilling) + len(self._running) + len(self._paused)
 
     @property
     def queued(self) -> int:
@@ -98,8 +103,8 @@ class Scheduler:
 
     @property
     def cells_used(self) -> int:
-        """Cells that running sequences hold."""
-        return sum(seq.position for seq in self._prefilling) + sum(seq.position for seq in self._running)
+        """Cells that the sequences with a slot hold."""
+        return sum(seq.position for seq in (*self._prefilling, *self._running, *self._paused))
 
     def submit(self, request: Request) -> None:
         """Take a request; its prompt must leave room for at least one token."""
@@ -107,10 +112,39 @@ class Scheduler:
 
     def cancel(self, request_id: int) -> None:
         """End a sequence before the next step; one that is unknown or has ended is ignored."""
-        for seq in (*self._running, *self._prefilling, *self._waiting):
-            if seq.id == request_id:
-                self._finish(seq, FinishReason.CANCELLED)
-                return
+        if (seq := self._find(request_id)) is not None:
+            self._finish(seq, FinishReason.CANCELLED)
+
+    def pause(self, request_id: int) -> None:
+        """Evaluate nothing more for a sequence until `resume`; one that is unknown or has ended is ignored.
+
+        A prompt that is just being evaluated is evaluated to its first token.
+        """
+        seq = self._find(request_id)
+        if seq is None or seq.paused:
+            return
+        seq.paused = True
+        if seq in self._running:
+            self._running.remove(seq)
+            self._paused.append(seq)
+        elif seq in self._waiting:
+            self._waiting.remove(seq)
+            self._parked.append(seq)
+
+    def resume(self, request_id: int) -> None:
+        """Go on with a sequence that was paused; any other is left as it is."""
+        seq = self._find(request_id)
+        if seq is None or not seq.paused:
+            return
+        seq.paused = False
+        if seq in self._paused:
+            self._paused.remove(seq)
+            self._running.append(seq)
+            self._running.sort(key=_by_slot)
+        elif seq in self._parked:
+            self._parked.remove(seq)
+            later = (at for at, other in enumerate(self._waiting) if other.arrived > seq.arrived)
+            self._waiting.insert(next(later, len(self._waiting)), seq)
 
     def step(self) -> StepResult:
         """Evaluate one batch: the next tokens of the running sequences, or a piece of a prompt."""
@@ -125,9 +159,9 @@ class Scheduler:
 
     def _admit(self) -> None:
         passed: list[Sequence] = []  # they wait for another's prefix, and hold up nobody
-        while self._waiting and self._slots.free:
+        while self._waiting and (self._slots.free or self._park()):
             seq = self._waiting.popleft()
-            if not self._has_room(seq):
+            if not self._make_way(seq):
                 passed.append(seq)
                 break
             if not self._slots.acquire(seq):
@@ -139,6 +173,13 @@ class Scheduler:
             self._prefilling.append(seq)
         self._waiting.extendleft(reversed(passed))
 
+    def _make_way(self, seq: Sequence) -> bool:
+        """Whether the pool has cells for this sequence, if need be without those that are paused."""
+        while not self._has_room(seq):
+            if not self._park():
+                return False
+        return True
+
     def _has_room(self, seq: Sequence) -> bool:
         """Whether the pool has cells for this sequence beside what is promised to those that run.
 
@@ -148,6 +189,7 @@ class Scheduler:
         if not self._backend.memory.shared or not self.active:
             return True
         promised = sum(self._expected_cells(other) for other in (*self._prefilling, *self._running))
+        promised += sum(other.position for other in self._paused)
         return promised + self._expected_cells(seq) <= self._backend.cells
 
     def _expected_cells(self, seq: Sequence) -> int:
@@ -179,7 +221,7 @@ class Scheduler:
 
     def _make_room(self) -> bool:
         """Free cells for the batch: what is kept for later first, then what the youngest holds. False if all is lost."""
-        if self._slots.forget_retained():
+        if self._slots.forget_retained() or (self._park() and self._slots.forget_retained()):
             return True
         seqs = sorted((*self._prefilling, *self._running), key=lambda seq: seq.arrived)
         if len(seqs) > 1:
@@ -194,7 +236,20 @@ class Scheduler:
         self._leave(seq, sound=True)
         self._slots.forget_retained()
         seq.slot, seq.position = -1, 0
-        self._waiting.appendleft(seq)
+        if seq.paused:
+            self._parked.append(seq)
+        else:
+            self._waiting.appendleft(seq)
+
+    def _park(self) -> bool:
+        """Take the slot of a paused sequence, for one that can use it. False if there is none."""
+        if not self._paused:
+            return False
+        seq = self._paused[0]
+        self._leave(seq, sound=True)
+        seq.slot, seq.position = -1, 0
+        self._parked.append(seq)
+        return True
 
     def _decode_apart(self, batch: list[Sequence], error: BackendError) -> None:
         """Find out whose token it was that failed the batch, so that its neighbours go on."""
@@ -266,6 +321,9 @@ class Scheduler:
                 Started(seq.id, seq.cached, queued=seq.admitted - seq.arrived, prefill=self._clock() - seq.admitted)
             )
         self._take([seq], [[]], logits)
+        if seq.paused and seq in self._running:
+            self._running.remove(seq)
+            self._paused.append(seq)
 
     # What came of it
 
@@ -313,11 +371,19 @@ class Scheduler:
         self._result.finished.append(Finished(seq.id, reason, error))
 
     def _leave(self, seq: Sequence, *, sound: bool) -> None:
-        if seq in self._waiting:
-            self._waiting.remove(seq)
-            return
-        (self._running if seq in self._running else self._prefilling).remove(seq)
-        self._slots.release(seq, sound=sound)
+        for slotless in (self._waiting, self._parked):
+            if seq in slotless:
+                slotless.remove(seq)
+                return
+        for holders in (self._running, self._prefilling, self._paused):
+            if seq in holders:
+                holders.remove(seq)
+                self._slots.release(seq, sound=sound)
+                return
+
+    def _find(self, request_id: int) -> Sequence | None:
+        everybody = (*self._running, *self._prefilling, *self._waiting, *self._paused, *self._parked)
+        return next((seq for seq in everybody if seq.id == request_id), None)
 
 
 def _by_slot(seq: Sequence) -> int:

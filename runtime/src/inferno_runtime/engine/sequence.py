@@ -23,6 +23,7 @@ class Sequence:
     position: int = 0
     cached: int = 0  # tokens of the prompt that were not evaluated again
     started: bool = False  # a token was sampled; stays so when the sequence is preempted
+    paused: bool = False  # its client cannot take more: it is not to be evaluated
     indexed: int = 0  # tokens that the slot table knows of
     tokens: list[int] = field(default_factory=list)
     history: History = field(init=False)  # the same tokens, for the penalties

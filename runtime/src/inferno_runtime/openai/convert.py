@@ -70,6 +70,14 @@ def completion_job(request: CompletionRequest, target: Target) -> Job:
     return _job(request, prompts, request.max_tokens or DEFAULT_MAX_TOKENS, "prompt", target)
 
 
+def job_of(request: GenerationRequest, target: Target) -> Job:
+    """The job of a request of either kind. Raises `ApiError`."""
+    if isinstance(request, ChatRequest):
+        return chat_job(request, target)
+    assert isinstance(request, CompletionRequest)
+    return completion_job(request, target)
+
+
 def _job(request: GenerationRequest, prompts: list[list[int]], limit: int, param: str, target: Target) -> Job:
     for prompt in prompts:
         if len(prompt) >= target.context:

@@ -11,6 +11,8 @@ INVALID_REQUEST = "invalid_request_error"
 NOT_FOUND = "not_found_error"
 SERVER = "server_error"
 TIMEOUT = "timeout_error"
+PERMISSION = "permission_error"
+RATE_LIMIT = "rate_limit_error"
 
 
 class ApiError(Exception):
@@ -42,10 +44,14 @@ class ApiError(Exception):
         if retry_after is not None:
             self.headers["Retry-After"] = str(retry_after)
 
+    @property
+    def fields(self) -> dict[str, str | None]:
+        """The error object."""
+        return {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+
     def body(self) -> bytes:
-        """The error object as JSON."""
-        fields = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
-        return msgspec.json.encode({"error": fields})
+        """An answer that is the error object, as JSON."""
+        return msgspec.json.encode({"error": self.fields})
 
 
 def bad_request(message: str, param: str | None = None, code: str | None = "invalid_value") -> ApiError:
@@ -135,6 +141,66 @@ def unavailable(message: str, retry_after: int = 5, code: str = "engine_unavaila
 def timed_out(seconds: float) -> ApiError:
     """The request took longer than the server lets one take."""
     return ApiError(504, f"The request took longer than {seconds:g} seconds.", kind=TIMEOUT, code="timeout")
+
+
+def token_timed_out(seconds: float) -> ApiError:
+    """The sequence ran, and no token came."""
+    return ApiError(504, f"No token came for {seconds:g} seconds.", kind=TIMEOUT, code="token_timeout")
+
+
+def client_stalled(seconds: float) -> ApiError:
+    """The client has taken nothing of what it was sent."""
+    return ApiError(504, f"You have read nothing for {seconds:g} seconds.", kind=TIMEOUT, code="client_stalled")
+
+
+def ack_timed_out(seconds: float) -> ApiError:
+    """The client has acknowledged nothing, and its window is full."""
+    message = f"Your flow-control window is full, and you have acknowledged nothing for {seconds:g} seconds."
+    return ApiError(504, message, kind=TIMEOUT, code="ack_timeout")
+
+
+def upgrade_required(headers: dict[str, str]) -> ApiError:
+    """The path is a WebSocket's; headers: what is spoken here."""
+    return ApiError(
+        426, "Connect with a WebSocket client, version 13 (RFC 6455).", code="upgrade_required", headers=headers
+    )
+
+
+def too_many_requests(limit: int) -> ApiError:
+    """A connection has as many requests as it may."""
+    return ApiError(
+        429,
+        f"At most {limit} requests may run on one connection; wait until one has ended.",
+        kind=RATE_LIMIT,
+        code="too_many_requests",
+    )
+
+
+def request_not_found() -> ApiError:
+    """A connection has no such request."""
+    return ApiError(
+        404, "No request of this id is running on this connection.", param="request_id", code="request_not_found"
+    )
+
+
+def not_resumable() -> ApiError:
+    """The client wants to go on with a stream that was cut off."""
+    return ApiError(
+        400,
+        "A stream cannot be resumed; to have it generated anew, ask without Last-Event-ID.",
+        param="Last-Event-ID",
+        code="stream_not_resumable",
+    )
+
+
+def origin_not_allowed(origin: str) -> ApiError:
+    """A web page of another origin, which nobody has allowed."""
+    return ApiError(
+        403,
+        f"Pages of the origin {origin[:256]} may not use this server; its setting allowedOrigins names those that may.",
+        kind=PERMISSION,
+        code="origin_not_allowed",
+    )
 
 
 def internal() -> ApiError:

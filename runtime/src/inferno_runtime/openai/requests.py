@@ -4,6 +4,7 @@ Every optional field may be null, which is the same as leaving it out. Unknown f
 """
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -85,13 +86,13 @@ class CompletionRequest(GenerationRequest, frozen=True, kw_only=True):
     logprobs: Annotated[int, Meta(ge=0, le=5)] | None = None
 
 
-AnyRequest = TypeVar("AnyRequest", bound=msgspec.Struct)
+AnyStruct = TypeVar("AnyStruct", bound=msgspec.Struct)
 
 _PATH = re.compile(r" - at `\$\.([^.\[`]+)")
 _MISSING = re.compile(r"^Object missing required field `([^`]+)`")
 
 
-def decode(body: bytes, kind: type[AnyRequest]) -> AnyRequest:
+def decode(body: bytes, kind: type[AnyStruct]) -> AnyStruct:
     """The request in a body. Raises `ApiError` (400), naming the field that is to blame."""
     try:
         # The decoder skips strings of unknown fields unread.
@@ -105,6 +106,14 @@ def decode(body: bytes, kind: type[AnyRequest]) -> AnyRequest:
         raise errors.invalid_json("The body nests too deep.") from error
     except msgspec.DecodeError as error:
         raise errors.invalid_json(f"The body is not valid JSON: {error}.") from error
+
+
+def from_fields(fields: Mapping[str, Any], kind: type[AnyStruct]) -> AnyStruct:
+    """The same, of what was decoded already. Raises `ApiError` (400)."""
+    try:
+        return msgspec.convert(fields, type=kind)
+    except msgspec.ValidationError as error:
+        raise _wrong_field(str(error)) from error
 
 
 def _wrong_field(message: str) -> errors.ApiError:

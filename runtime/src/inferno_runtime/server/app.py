@@ -8,6 +8,8 @@ from inferno_runtime.server.completions import ChatHandler, CompletionHandler
 from inferno_runtime.server.embeddings import EmbeddingsHandler
 from inferno_runtime.server.health import HealthHandler, LiveHandler, MetricsHandler, ReadyHandler
 from inferno_runtime.server.models import ModelHandler, ModelsHandler
+from inferno_runtime.server.sse import SseHandler
+from inferno_runtime.server.websocket import SocketHandler
 
 _IDLE_SECONDS = 300.0  # a connection without a request; longer than load balancers keep theirs
 _NO_LIMIT = 1 << 62
@@ -21,6 +23,8 @@ def application(context: Context) -> Application:
             (r"/v1/chat/completions", ChatHandler, shared),
             (r"/v1/completions", CompletionHandler, shared),
             (r"/v1/embeddings", EmbeddingsHandler, shared),
+            (r"(?:/v1)?/stream/sse", SseHandler, shared),
+            (r"(?:/v1)?/ws/stream", SocketHandler, shared),
             (r"/v1/models", ModelsHandler, shared),
             (r"/v1/models/(.+)", ModelHandler, shared),
             (r"/health", HealthHandler, shared),

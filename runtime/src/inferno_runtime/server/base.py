@@ -3,10 +3,10 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import ClassVar, cast
+from typing import ClassVar, Protocol, cast
 
 from tornado.http1connection import HTTP1Connection
 from tornado.httputil import HTTPServerRequest
@@ -27,6 +27,13 @@ CLIENT_CLOSED = 499  # in the log and the metrics only: nobody is left to read i
 _LINGER_SECONDS = 5.0
 
 
+class Socket(Protocol):
+    """A connection that outlives its requests; see `server.websocket`."""
+
+    def drain(self) -> None:
+        """End it once nothing runs on it."""
+
+
 @dataclass(slots=True)
 class Context:
     """What the handlers of one application share."""
@@ -36,6 +43,7 @@ class Context:
     metrics: Metrics
     started: float  # Unix time
     in_flight: set[RequestHandler] = field(default_factory=set)
+    sockets: set[Socket] = field(default_factory=set)
     idle: asyncio.Event = field(default_factory=asyncio.Event)  # set while nothing is in flight
 
     def __post_init__(self) -> None:
@@ -217,27 +225,49 @@ class BaseHandler(RequestHandler):
         if self._logged:
             return
         self._logged = True
-        seconds = asyncio.get_running_loop().time() - self.began
-        path = self.request.path
-        _access.log(
-            self.log_level,
-            "%s %s %d %.1f ms",
-            self.request.method,
-            path,
-            status,
-            seconds * 1000,
-            extra={
-                "method": self.request.method,
-                "path": path,
-                "status": status,
-                "ms": round(seconds * 1000, 1),
-                "request_id": self.request_id,
-                **({"model": self.model_label} if self.model_label else {}),
-                **self.log_fields,
-            },
+        write_access_line(
+            level=self.log_level,
+            method=str(self.request.method),
+            path=self.request.path,
+            status=status,
+            seconds=asyncio.get_running_loop().time() - self.began,
+            request_id=self.request_id,
+            model=self.model_label,
+            fields=self.log_fields,
         )
         if self.endpoint:
             self.context.metrics.requests.labels(self.model_label, self.endpoint, str(status)).inc()
+
+
+def write_access_line(
+    *,
+    level: int = logging.INFO,
+    method: str,
+    path: str,
+    status: int,
+    seconds: float,
+    request_id: str,
+    model: str,
+    fields: Mapping[str, object],
+) -> None:
+    """Write the access log's line of one request."""
+    _access.log(
+        level,
+        "%s %s %d %.1f ms",
+        method,
+        path,
+        status,
+        seconds * 1000,
+        extra={
+            "method": method,
+            "path": path,
+            "status": status,
+            "ms": round(seconds * 1000, 1),
+            "request_id": request_id,
+            **({"model": model} if model else {}),
+            **fields,
+        },
+    )
 
 
 def log_request(handler: RequestHandler) -> None:

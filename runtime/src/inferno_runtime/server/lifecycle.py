@@ -105,13 +105,15 @@ class Server:
         context.registry.draining = True
         # Every request from now on is its connection's last.
         self._http.conn_params.no_keep_alive = True
+        for connection in tuple(context.sockets):
+            connection.drain()
         seconds = self._config.server.drain_seconds
-        _log.info("draining: %d requests have %d seconds to end", len(context.in_flight), seconds)
+        _log.info("draining: %d requests and sockets have %d seconds to end", len(context.in_flight), seconds)
         idle = asyncio.create_task(context.idle.wait())
         at_once = asyncio.create_task(self._at_once.wait())
         await asyncio.wait((idle, at_once), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if context.in_flight:
-            _log.warning("stopping with %d requests unfinished", len(context.in_flight))
+            _log.warning("stopping with %d requests and sockets unfinished", len(context.in_flight))
             await self._stop_engines()
             await asyncio.wait((idle,), timeout=_LAST_WORDS_SECONDS)
         idle.cancel()

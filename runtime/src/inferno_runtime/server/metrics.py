@@ -22,6 +22,7 @@ class Stats(Protocol):
 
     active: int
     queued: int
+    paused: int
     kv_usage: float
     restarts: int
 
@@ -102,6 +103,9 @@ class _EngineCollector:
         label = ["model_name"]
         running = GaugeMetricFamily("inferno_num_requests_running", "Sequences that are evaluated.", labels=label)
         waiting = GaugeMetricFamily("inferno_num_requests_waiting", "Sequences in the queue.", labels=label)
+        paused = GaugeMetricFamily(
+            "inferno_num_requests_paused", "Sequences whose clients take too little.", labels=label
+        )
         usage = GaugeMetricFamily("inferno_kv_cache_usage_ratio", "Share of the KV cache in use, 0 to 1.", labels=label)
         restarts = CounterMetricFamily(
             "inferno_engine_restarts", "Times that an engine was started again.", labels=label
@@ -109,6 +113,7 @@ class _EngineCollector:
         for name, stats in self._engines():
             running.add_metric([name], stats.active)
             waiting.add_metric([name], stats.queued)
+            paused.add_metric([name], stats.paused)
             usage.add_metric([name], stats.kv_usage)
             restarts.add_metric([name], stats.restarts)
-        yield from (running, waiting, usage, restarts)
+        yield from (running, waiting, paused, usage, restarts)

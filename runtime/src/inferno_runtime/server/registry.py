@@ -51,6 +51,7 @@ class Engine(Protocol):
         stop: Sequence[str] = (),
         ignore_eos: bool = False,
         deadline: float | None = None,
+        token_timeout: float | None = None,
     ) -> Generation: ...
     async def embed(
         self, inputs: Sequence[Sequence[int]], *, dimensions: int, deadline: float | None = None

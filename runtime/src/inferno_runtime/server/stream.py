@@ -2,16 +2,26 @@
 
 import asyncio
 import contextlib
+import socket
 
-from tornado.iostream import StreamClosedError
+from tornado.iostream import IOStream, StreamClosedError
 
+from inferno_runtime.openai import errors
 from inferno_runtime.openai.errors import ApiError
-from inferno_runtime.openai.responses import DONE
 from inferno_runtime.server.base import BaseHandler
 
-HEARTBEAT_SECONDS = 30.0  # of silence, after which a comment is sent
 _LAST_WORDS_SECONDS = 5.0
 _COMMENT = b": waiting\n\n"
+_SEND_BUFFER = 64 * 1024  # bytes
+
+
+def bound_send_buffer(stream: IOStream) -> None:
+    """Have the kernel keep little of a stream of tokens.
+
+    By itself it takes megabytes, so that a client that reads nothing would look for minutes like one that reads all.
+    """
+    with contextlib.suppress(OSError):
+        stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
 
 
 class EventStream:
@@ -21,17 +31,25 @@ class EventStream:
     may send.
     """
 
-    def __init__(self, handler: BaseHandler) -> None:
+    def __init__(self, handler: BaseHandler, *, error_name: bytes = b"") -> None:
+        """error_name: the line before an error's data that names the event, if it has one."""
+        server = handler.context.config.server
         self._handler = handler
+        self._error_name = error_name
+        self._patience = server.ack_timeout_seconds
+        self._silence = server.keep_alive_seconds
         self._loop = asyncio.get_running_loop()
         self._sent_at = self._loop.time()
         self.open = False  # whether the response has begun
         # The connection keeps only the last write's future, so writers must take turns to wait for theirs.
         self._turn = asyncio.Lock()
-        self._timer = self._loop.call_later(HEARTBEAT_SECONDS, self._beat)
+        self._timer = self._loop.call_later(self._silence, self._beat)
 
     async def send(self, events: bytes) -> None:
-        """Write events; waits while the client does not take them. Raises `StreamClosedError`."""
+        """Write events; waits while the client does not take them.
+
+        Raises `StreamClosedError`, and `ApiError` where the client takes nothing for too long.
+        """
         if not events:
             return
         async with self._turn:
@@ -42,6 +60,7 @@ class EventStream:
                 self._handler.set_header("Cache-Control", "no-cache")
                 self._handler.set_header("X-Accel-Buffering", "no")
                 self._handler.write(events)
+                bound_send_buffer(self._handler.connection.stream)
                 await self._handler.flush()
                 # Events are small and must not wait for one another.
                 self._handler.connection.stream.set_nodelay(True)
@@ -49,7 +68,10 @@ class EventStream:
             # What the handler's own write and flush add (joining, transforms) costs more than the event itself.
             written = self._handler.connection.write(events)
             if not written.done():
-                await written
+                # Meanwhile the sequence waits, and after a while the engine pauses it.
+                await asyncio.wait((written,), timeout=self._patience)
+                if not written.done():
+                    raise errors.client_stalled(self._patience)
 
     async def fail(self, error: ApiError) -> None:
         """End with an error: raise it where nothing was sent yet, send it as an event otherwise."""
@@ -58,16 +80,20 @@ class EventStream:
         self._handler.log_fields["error"] = error.code
         try:
             async with asyncio.timeout(_LAST_WORDS_SECONDS):
-                await self.send(b"data: " + error.body() + b"\n\n")
+                await self.send(self._error_name + b"data: " + error.body() + b"\n\n")
                 await self._finish()
-        except TimeoutError:
+        except (TimeoutError, ApiError):
             # The client takes nothing, which may be why it failed.
             self._handler.connection.close()
 
-    async def end(self) -> None:
-        """End well."""
-        await self.send(DONE)
-        await self._finish()
+    async def end(self, last: bytes) -> None:
+        """End well. Raises as `send` does."""
+        await self.send(last)
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._finish()
+        except TimeoutError:
+            self._handler.connection.close()
 
     async def _finish(self) -> None:
         connection = self._handler.connection
@@ -82,12 +108,12 @@ class EventStream:
 
     def _beat(self) -> None:
         silent = self._loop.time() - self._sent_at
-        if silent >= HEARTBEAT_SECONDS and not self._turn.locked():
+        if silent >= self._silence and not self._turn.locked():
             self._task = self._loop.create_task(self._send_comment())
             silent = 0.0
-        self._timer = self._loop.call_later(max(HEARTBEAT_SECONDS - silent, 0.01), self._beat)
+        self._timer = self._loop.call_later(max(self._silence - silent, 0.01), self._beat)
 
     async def _send_comment(self) -> None:
-        # Where the client has gone, the handler hears of it by itself.
-        with contextlib.suppress(StreamClosedError):
+        # Where the client has gone, the handler hears of it by itself; where it stalls, the next event tells.
+        with contextlib.suppress(StreamClosedError, ApiError):
             await self.send(_COMMENT)

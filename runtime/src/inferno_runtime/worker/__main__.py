@@ -20,7 +20,7 @@ from inferno_runtime.memory import give_back, memory_available
 from inferno_runtime.worker.connection import Connection
 from inferno_runtime.worker.draft import load_draft
 from inferno_runtime.worker.embedding import serve_embeddings
-from inferno_runtime.worker.frames import Cancel, Failed, Load, Log, Ready, Step, Submit
+from inferno_runtime.worker.frames import Cancel, Failed, Load, Log, Pause, Ready, Resume, Step, Submit, ToEngine
 from inferno_runtime.worker.tuning import StartTuner, governor
 
 _MOST_STORE_BYTES = 8 << 30  # that a pod takes for evicted prefixes without being told to
@@ -72,12 +72,21 @@ def serve_generation(connection: Connection, load: Load) -> None:
     connection.send(Ready(backend.info, backend.context, backend.slots, backend.description, tuning))
     while True:
         for frame in connection.receive(wait=not scheduler.busy):
-            if isinstance(frame, Submit):
-                scheduler.submit(frame.request)
-            elif isinstance(frame, Cancel):
-                scheduler.cancel(frame.id)
+            _obey(scheduler, frame)
         if scheduler.busy:
             connection.send(_step_frame(scheduler, scheduler.step()))
+
+
+def _obey(scheduler: Scheduler, frame: ToEngine) -> None:
+    match frame:
+        case Submit(request):
+            scheduler.submit(request)
+        case Cancel(number):
+            scheduler.cancel(number)
+        case Pause(number):
+            scheduler.pause(number)
+        case Resume(number):
+            scheduler.resume(number)
 
 
 def _first_frame(connection: Connection) -> Load:

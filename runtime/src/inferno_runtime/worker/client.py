@@ -17,7 +17,20 @@ from inferno_runtime.models.source import locate
 from inferno_runtime.worker.draft import check_vocabulary, draft_path
 from inferno_runtime.worker.encoding import Encoding
 from inferno_runtime.worker.errors import EngineLost, EngineUnavailable, Overloaded
-from inferno_runtime.worker.frames import Cancel, Embed, Encoded, Failed, FromEngine, Load, Log, Ready, Step, Submit
+from inferno_runtime.worker.frames import (
+    Cancel,
+    Embed,
+    Encoded,
+    Failed,
+    FromEngine,
+    Load,
+    Log,
+    Pause,
+    Ready,
+    Resume,
+    Step,
+    Submit,
+)
 from inferno_runtime.worker.generation import Generation
 from inferno_runtime.worker.process import EngineProcess
 
@@ -44,6 +57,7 @@ class EngineStats:
 
     active: int = 0
     queued: int = 0
+    paused: int = 0  # of all, those whose clients take too little; known here, and not reported
     kv_usage: float = 0.0  # share of all cells
     steps: int = 0
     restarts: int = 0
@@ -74,6 +88,8 @@ class EngineClient:
         self._task: Task = "generate"
         self._ids = itertools.count(1)
         self._generations: dict[int, Generation | Encoding] = {}  # one or the other, by the model's task
+        self._paused: set[int] = set()  # of them, those that the engine is to leave alone
+        self._cancelled: set[int] = set()  # that the engine has not answered yet
         self._process: EngineProcess | None = None
         self._ready = asyncio.Event()
         self._idle = asyncio.Event()
@@ -110,13 +126,24 @@ class EngineClient:
         stop: Sequence[str] = (),
         ignore_eos: bool = False,
         deadline: float | None = None,
+        token_timeout: float | None = None,
     ) -> Generation:
         """Have a sequence generated; waits while the engine is being started again.
 
-        prompt: 1 to `context` - 1 tokens; deadline: on the loop's clock. Raises `Overloaded` or `EngineUnavailable`.
+        prompt: 1 to `context` - 1 tokens; deadline: on the loop's clock; token_timeout: seconds between two tokens.
+        Raises `Overloaded` or `EngineUnavailable`.
         """
         await self._admitted(deadline)
-        generation = Generation(next(self._ids), len(prompt), self.tokenizer.pieces, stop, self._cancel, deadline)
+        generation = Generation(
+            next(self._ids),
+            len(prompt),
+            self.tokenizer.pieces,
+            stop,
+            self._cancel,
+            deadline,
+            pause=self._pause,
+            token_timeout=token_timeout,
+        )
         self._begin(generation)
         self._send(Submit(Request(generation.id, prompt, max_tokens, sampling, ignore_eos)))
         return generation
@@ -181,23 +208,47 @@ class EngineClient:
         except TimeoutError:
             raise EngineUnavailable(f"The model is not ready: {self.state_reason}.") from None
 
-    def _send(self, frame: Submit | Embed | Cancel) -> None:
+    def _send(self, frame: Submit | Embed | Cancel | Pause | Resume) -> None:
         if self._process is not None:
             self._process.send(frame)
 
     def _begin(self, generation: Generation | Encoding) -> None:
+        self._begin_watch()
         self._generations[generation.id] = generation
         self._idle.clear()
-        if len(self._generations) == 1:
-            self._last_frame = asyncio.get_running_loop().time()  # the watch counts from here
 
     def _cancel(self, generation_id: int) -> None:
-        """Called by a generation that ended of its own accord; the engine is told once, and its answer not needed."""
+        """Called by a generation that ended of its own accord; the engine is told once, and answers in its next step."""
         self._forget(generation_id)
+        self._cancelled.add(generation_id)
         self._send(Cancel(generation_id))
+
+    def _pause(self, generation_id: int, paused: bool) -> None:
+        """Called by a generation whose client can take no more, or can again."""
+        if paused:
+            self._paused.add(generation_id)
+            self.stats.paused = len(self._paused)
+            self._send(Pause(generation_id))
+        else:
+            self._begin_watch()
+            self._paused.discard(generation_id)
+            self.stats.paused = len(self._paused)
+            self._send(Resume(generation_id))
+
+    def _begin_watch(self) -> None:
+        """Have the watch count from here, if the engine has had nothing to do."""
+        if not self._working:
+            self._last_frame = asyncio.get_running_loop().time()
+
+    @property
+    def _working(self) -> bool:
+        """Whether the engine should make progress: it owes tokens, vectors, or the answer to a cancellation."""
+        return len(self._generations) > len(self._paused) or bool(self._cancelled)
 
     def _forget(self, generation_id: int) -> Generation | Encoding | None:
         generation = self._generations.pop(generation_id, None)
+        self._paused.discard(generation_id)
+        self.stats.paused = len(self._paused)
         if not self._generations:
             self._idle.set()
         return generation
@@ -275,7 +326,7 @@ class EngineClient:
         while True:
             await asyncio.sleep(limit / 10)
             silent = asyncio.get_running_loop().time() - self._last_frame
-            if self._ready.is_set() and self._generations and silent > limit and self._process is not None:
+            if self._ready.is_set() and self._working and silent > limit and self._process is not None:
                 logger.error("%s: the engine made no progress for %.0f seconds; ending it", self.name, silent)
                 self._process.kill_now()
 
@@ -303,6 +354,7 @@ class EngineClient:
             if generation := generations.get(generation_id):
                 generation.on_tokens((token,))
         for finished in step.finished:
+            self._cancelled.discard(finished.id)
             if isinstance(ended := self._forget(finished.id), Generation):
                 ended.on_finished(finished)
 
@@ -313,12 +365,16 @@ class EngineClient:
         self._failures = 0
         self.alive = True
         for answer in frame.answers:
+            self._cancelled.discard(answer.id)
             if isinstance(encoding := self._forget(answer.id), Encoding):
                 encoding.on_answer(answer)
 
     def _fail_all(self, error: EngineLost | EngineUnavailable) -> None:
         generations = list(self._generations.values())
         self._generations.clear()
+        self._paused.clear()
+        self._cancelled.clear()
+        self.stats.paused = 0
         self._idle.set()
         for generation in generations:
             generation.fail(error)

@@ -9,7 +9,8 @@
      ├── GenerationFailed    this one sequence failed in the engine
      ├── EncodingFailed      this one request for vectors failed in the engine
      ├── OutOfMemory         the engine has no memory for this one sequence
-     └── GenerationTimeout   it took longer than a request may
+     ├── GenerationTimeout   it took longer than a request may
+     └── TokenTimeout        it ran, and no token came for longer than is allowed
 """
 
 
@@ -43,3 +44,7 @@ class OutOfMemory(EngineError):
 
 class GenerationTimeout(EngineError):
     """The request took longer than it may."""
+
+
+class TokenTimeout(EngineError):
+    """The sequence ran, and no token came for longer than is allowed."""

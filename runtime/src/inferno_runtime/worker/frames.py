@@ -40,6 +40,18 @@ class Cancel(msgspec.Struct, frozen=True, array_like=True, tag=2):
     id: int
 
 
+class Pause(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """Evaluate nothing more for a sequence, if it is still there, until it is resumed."""
+
+    id: int
+
+
+class Resume(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """Go on with a sequence that was paused."""
+
+    id: int
+
+
 class Embed(msgspec.Struct, frozen=True, array_like=True, tag=5):
     """Turn texts into vectors."""
 
@@ -89,7 +101,7 @@ class Encoded(msgspec.Struct, frozen=True, array_like=True, tag=4):
     queued: int
 
 
-ToEngine = Load | Submit | Cancel | Embed
+ToEngine = Load | Submit | Cancel | Pause | Resume | Embed
 FromEngine = Ready | Failed | Log | Step | Encoded
 
 _encoder = msgspec.msgpack.Encoder()

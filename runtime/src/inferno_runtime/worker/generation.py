@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from inferno_runtime.engine.detokenizer import Detokenizer
 from inferno_runtime.engine.request import Finished, FinishReason, Started, Usage
-from inferno_runtime.worker.errors import EngineError, GenerationFailed, GenerationTimeout, OutOfMemory
+from inferno_runtime.worker.errors import EngineError, GenerationFailed, GenerationTimeout, OutOfMemory, TokenTimeout
+
+MOST_UNREAD = 256  # tokens that are kept for a reader who is busy elsewhere; with more the engine pauses
 
 
 @dataclass(slots=True)
@@ -19,7 +21,10 @@ class Delta:
 
 
 class Generation:
-    """A running sequence. Belongs to the event loop that made it; one reader at a time."""
+    """A running sequence. Belongs to the event loop that made it; one reader at a time.
+
+    While nobody reads, the engine is paused before much is kept here, so a slow client costs no more memory than a fast one.
+    """
 
     def __init__(
         self,
@@ -29,14 +34,19 @@ class Generation:
         stop: Sequence[str],
         cancel: Callable[[int], None],
         deadline: float | None,
+        *,
+        pause: Callable[[int, bool], None] = lambda number, paused: None,
+        token_timeout: float | None = None,
     ) -> None:
-        """cancel: tells the engine; deadline: on the loop's clock, None for none."""
+        """cancel, pause: tell the engine; deadline: on the loop's clock, None for none; token_timeout: seconds that a
+        sequence that runs may be without a token, None for any."""
         self.id = request_id
         self.prompt_tokens = prompt_tokens
         self.completion_tokens = 0
         self.cached_tokens = 0
         self._detokenizer = Detokenizer(pieces, stop)
         self._cancel = cancel
+        self._pause = pause
         self._loop = asyncio.get_running_loop()
         self._text: list[str] = []
         self._unread = 0  # tokens
@@ -48,6 +58,12 @@ class Generation:
         self._wait = 0.0
         self._batch_timer: asyncio.TimerHandle | None = None
         self._deadline_timer = self._loop.call_at(deadline, self._time_out) if deadline is not None else None
+        self._held = False  # paused by the server
+        self._crowded = False  # too much is unread
+        self.paused = False  # what the engine was told
+        self._resumed = 0.0
+        self._token_timeout = token_timeout
+        self._token_timer: asyncio.TimerHandle | None = None
         self._queued = 0.0
         self._prefill = 0.0
         self._first_token = 0.0
@@ -91,6 +107,9 @@ class Generation:
         self._text.clear()
         self._unread = 0
         self._first = False
+        if self._crowded:
+            self._crowded = False
+            self._regulate()
         return delta
 
     async def read_all(self) -> Delta:
@@ -108,6 +127,16 @@ class Generation:
             self._cancel(self.id)
             self._end(FinishReason.CANCELLED)
 
+    def pause(self) -> None:
+        """Have the engine stop for now, since the client can take no more; what it had made can still be read."""
+        self._held = True
+        self._regulate()
+
+    def resume(self) -> None:
+        """Have it go on."""
+        self._held = False
+        self._regulate()
+
     # What the engine says, by way of the client.
 
     def on_started(self, started: Started) -> None:
@@ -123,6 +152,7 @@ class Generation:
         self._last_token = self._loop.time()
         if not self.completion_tokens:
             self._first_token = self._last_token
+            self._watch_tokens(self._token_timeout)
         for token in tokens:
             self.completion_tokens += 1
             self._unread += 1
@@ -134,6 +164,9 @@ class Generation:
                 self._end(FinishReason.STOP)
                 return
         if self._waiter is None:
+            if self._unread >= MOST_UNREAD and not self._crowded:
+                self._crowded = True
+                self._regulate()
             return
         if self._unread >= self._least:
             self._wake()
@@ -167,9 +200,33 @@ class Generation:
             self._cancel(self.id)
             self.fail(GenerationTimeout("The request took longer than the inference time limit."))
 
+    def _regulate(self) -> None:
+        """Tell the engine whether to go on, if that is not what it was told last."""
+        paused = self._held or self._crowded
+        if paused == self.paused or self.ended:
+            return
+        self.paused = paused
+        self._resumed = self._loop.time()
+        self._pause(self.id, paused)
+
+    def _watch_tokens(self, seconds: float | None) -> None:
+        if seconds is not None:
+            self._token_timer = self._loop.call_later(seconds, self._check_tokens, seconds)
+
+    def _check_tokens(self, limit: float) -> None:
+        """See whether a token is overdue; the timer is not set anew with each token, which would cost more."""
+        silent = 0.0 if self.paused else self._loop.time() - max(self._last_token, self._resumed)
+        if silent < limit:
+            self._watch_tokens(limit - silent)
+        elif not self.ended:
+            self._cancel(self.id)
+            self.fail(TokenTimeout(f"No token came for {limit:g} seconds."))
+
     def _settle(self) -> None:
         if self._deadline_timer is not None:
             self._deadline_timer.cancel()
+        if self._token_timer is not None:
+            self._token_timer.cancel()
         self._wake()
 
     def _wake(self) -> None:
