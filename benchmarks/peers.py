@@ -16,6 +16,8 @@ from benchmarks.targets import BEST, EXAMPLE, HIGH_LEVEL, INFERNO, LLAMA_SERVER,
 
 MODEL = "bench"
 CORES = len(os.sched_getaffinity(0))
+# A load comes from one address, which by default may ask for 100 requests and 10,000 tokens a minute.
+UNLIMITED = ("--requests-per-minute", "0", "--tokens-per-minute", "0", "--max-connections", "0")
 # The same sampling for everybody: llama.cpp's own defaults.
 SAMPLING = {"model": MODEL, "temperature": 0.8, "top_k": 40, "top_p": 0.95, "min_p": 0.05, "seed": 1}
 # Flags for llama-server that were worth trying, on one machine or another. The best is found for each load.
@@ -98,8 +100,8 @@ def _inferno(
         return ["--slots", str(load.slots), "--context-length", str(load.context), *kept, *flags]
 
     def start(load: Load, port: int, folder: Path) -> Start:
-        command = [_inferno_command(), "serve", str(built.model), "--name", MODEL, "--port", str(port), *words(load)]
-        return Start(command)
+        command = [_inferno_command(), "serve", str(built.model), "--name", MODEL, "--port", str(port)]
+        return Start([*command, *UNLIMITED, *words(load)])
 
     def shown(load: Load) -> str:
         return " ".join(words(load))

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.loads import Load
-from benchmarks.peers import Server, Start
+from benchmarks.peers import UNLIMITED, Server, Start
 from benchmarks.processes import Running, overhead, running
 from benchmarks.wire import AnswerParser, request
 
@@ -193,7 +193,7 @@ def main() -> int:
         "inferno",
         "Inferno",
         "/health/ready",
-        lambda load, port, folder: Start([inferno, "serve", "--port", str(port), *words]),
+        lambda load, port, folder: Start([inferno, "serve", "--port", str(port), *UNLIMITED, *words]),
         lambda load: " ".join(words),
     )
     load = Load("soak", "soak", "", _SLOTS, _CONTEXT, lambda writer, share: ())

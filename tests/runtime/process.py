@@ -19,6 +19,8 @@ import httpx
 MODEL = "inferno-tiny"
 _READY = re.compile(rf"^Serving {MODEL} at (http://127\.0\.0\.1:\d+/v1)$")
 _START_SECONDS = 120.0
+# All tests together ask for more in a minute than one client may by default.
+UNLIMITED = ("--requests-per-minute", "0", "--tokens-per-minute", "0", "--max-connections", "0")
 
 
 class ServerProcess:
@@ -39,6 +41,7 @@ class ServerProcess:
             "1",
             "--tuning",
             "off",
+            *UNLIMITED,
             *flags,
         ]
         with self._log.open("wb") as log:

@@ -75,10 +75,11 @@ def main(argv: list[str] | None = None) -> None:
     except ImportError as error:
         fail(f"the server's packages are not installed ({error}); install inferno-runtime[serve]")
     from inferno_runtime.backends.base import ModelError
+    from inferno_runtime.server.auth import AccessError
 
     try:
         code = asyncio.run(serve(config))
-    except (ModelError, OSError) as error:
+    except (ModelError, AccessError, OSError) as error:
         fail(str(error))
     sys.exit(code)
 

@@ -245,6 +245,38 @@ class ServerConfig(Config):
         le=86_400,
         description="Seconds that running requests are given to end after SIGTERM.",
     )
+    keys_file: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=4096,
+        description="YAML file with the API keys that are let in, each with its own models, priority and limits; read again when it changes. "
+        "Default: none, and everybody is let in.",
+    )
+    requests_per_minute: int = Field(
+        default=100,
+        ge=0,
+        le=1_000_000_000,
+        description="Requests that each API key, or each client address where no keys are set, may make in a minute; 0 is no limit.",
+    )
+    tokens_per_minute: int = Field(
+        default=10_000,
+        ge=0,
+        le=1_000_000_000,
+        description="Tokens, of prompts and answers together, that each of them may have in a minute; 0 is no limit.",
+    )
+    max_connections: int = Field(
+        default=100,
+        ge=0,
+        le=1_000_000,
+        description="Streams and WebSockets that each of them may have open at once; 0 is no limit.",
+    )
+    limits_store: str | None = Field(
+        default=None,
+        max_length=1024,
+        pattern="^rediss?://.+$",
+        description="Redis in which several servers count requests and tokens together, redis://HOST:PORT/DATABASE; "
+        "while it cannot be reached each server counts for itself. Default: each server counts for itself.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info",
         description="Least severe level that is logged.",

@@ -70,6 +70,8 @@ SHARED: list[tuple[str, Any, str]] = [
     ("logit_bias", {"5": 10}, "unsupported_parameter"),
     ("logit_bias", [5], "invalid_value"),
     ("user", 7, "invalid_value"),
+    ("priority", "urgent", "invalid_value"),
+    ("priority", 3, "invalid_value"),
 ]
 
 CHAT: list[tuple[str, Any, str]] = [

@@ -10,6 +10,7 @@ import pytest_asyncio
 from tornado.netutil import bind_sockets
 
 from inferno_runtime.config import RuntimeConfig, ServerConfig
+from inferno_runtime.server.access import Access
 from inferno_runtime.server.app import application, http_server
 from inferno_runtime.server.base import Context
 from inferno_runtime.server.metrics import Metrics
@@ -48,7 +49,7 @@ async def start() -> AsyncIterator[Start]:
             config = RuntimeConfig(models=tuple(engine.served for engine in served), server=server)
             registry = Registry(served, server.max_sequences)
             metrics = Metrics(lambda: [(model.name, model.engine.stats) for model in registry])
-            context = Context(config, registry, metrics, time())
+            context = Context(config, registry, metrics, time(), Access(server))
             if load:
                 for model in registry:
                     await model.load()

@@ -8,7 +8,7 @@ from typing import Any
 
 from inferno_runtime.backends.base import ModelError, ModelInfo, Tokenizer
 from inferno_runtime.config import ModelConfig, ServedModel, Task
-from inferno_runtime.engine.request import Embedded, Finished, FinishReason, Sampling, Started
+from inferno_runtime.engine.request import Embedded, Finished, FinishReason, Priority, Sampling, Started
 from inferno_runtime.worker.client import EngineState, EngineStats
 from inferno_runtime.worker.encoding import Encoding
 from inferno_runtime.worker.errors import EngineError
@@ -101,13 +101,21 @@ class FakeEngine:
         sampling: Sampling,
         stop: Sequence[str] = (),
         ignore_eos: bool = False,
+        priority: Priority = Priority.NORMAL,
         deadline: float | None = None,
         token_timeout: float | None = None,
     ) -> Generation:
         if self.refuses:
             raise self.refuses
         self.submitted.append(
-            {"prompt": prompt, "max_tokens": max_tokens, "sampling": sampling, "stop": stop, "ignore_eos": ignore_eos}
+            {
+                "prompt": prompt,
+                "max_tokens": max_tokens,
+                "sampling": sampling,
+                "stop": stop,
+                "ignore_eos": ignore_eos,
+                "priority": priority,
+            }
         )
         number = len(self.submitted)
         generation = Generation(
@@ -128,11 +136,18 @@ class FakeEngine:
         return generation
 
     async def embed(
-        self, inputs: Sequence[Sequence[int]], *, dimensions: int, deadline: float | None = None
+        self,
+        inputs: Sequence[Sequence[int]],
+        *,
+        dimensions: int,
+        priority: Priority = Priority.NORMAL,
+        deadline: float | None = None,
     ) -> Encoding:
         if self.refuses:
             raise self.refuses
-        self.submitted.append({"inputs": [list(tokens) for tokens in inputs], "dimensions": dimensions})
+        self.submitted.append(
+            {"inputs": [list(tokens) for tokens in inputs], "dimensions": dimensions, "priority": priority}
+        )
         encoding = Encoding(len(self.submitted), self.cancelled.append, deadline)
         task = asyncio.create_task(self._encode(encoding, inputs, dimensions))
         self._tasks.add(task)

@@ -13,6 +13,7 @@ from inferno_runtime.engine.request import (
     EmbeddingRequest,
     Finished,
     FinishReason,
+    Priority,
     Request,
     Sampling,
     Started,
@@ -41,6 +42,7 @@ from inferno_runtime.worker.frames import (
 COMMANDS: list[ToEngine] = [
     Load("/m.gguf", {"slots": 4}, [0, 2]),
     Submit(Request(1, [1, 2, 3], 5, Sampling(temperature=0.5, seed=2**64 - 1))),
+    Submit(Request(2, [1], 5, Sampling(), priority=Priority.VIP)),
     Cancel(1),
     Load("/e.gguf", {}, [], "embed"),
     Embed(EmbeddingRequest(2, [bytes(range(8)), b"\xff" * 4], 384)),
@@ -51,7 +53,7 @@ REPORTS: list[FromEngine] = [
     Ready(ModelInfo("gguf", "llama", "Q8_0", 1, 2, 3, 4), 1024, 8, "libllama", {"threads": 2}),
     Failed("no such file"),
     Log(30, "careful"),
-    Step([1, 2], [7, 8], [Started(1, 0, 0.1, 0.2)], [Finished(2, FinishReason.ERROR, "why")], 2, 1, 40),
+    Step([1, 2], [7, 8], [Started(1, 0, 0.1, 0.2)], [Finished(2, FinishReason.ERROR, "why")], 2, 1, 40, (0, 1, 0, 0)),
     Encoded([Embedded(2, FinishReason.STOP, None, b"\x00\x00\x80\x3f" * 5, 0.5, 0.25)], 1, 0),
 ]
 

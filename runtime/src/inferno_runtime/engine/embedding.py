@@ -71,7 +71,8 @@ class EmbeddingScheduler:
         """Take a request; its inputs have 1 to `Encoder.context` tokens each."""
         now = self._clock()
         self._works[request.id] = _Work(request, None, len(request.inputs), now)
-        self._packer.add(request.id, [len(tokens) // _TOKEN_BYTES for tokens in request.inputs], now)
+        sizes = [len(tokens) // _TOKEN_BYTES for tokens in request.inputs]
+        self._packer.add(request.id, sizes, now, request.priority)
 
     def cancel(self, request_id: int) -> None:
         """End a request before the next step; one that is unknown or was answered is ignored."""

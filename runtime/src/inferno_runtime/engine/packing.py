@@ -1,14 +1,17 @@
 """Which inputs an embedding model encodes next.
 
 Sequences lie in a batch one behind the other, without padding, so a batch is a number of tokens and nothing else about its
-inputs matters. Requests have their turn by what is left of them less the time that they have waited: one short input goes
-before the rest of a hundred long ones, and the hundred, once they have waited for as long as they take, before anybody who
-comes later. Pure: the times are told.
+inputs matters. Requests have their turn by priority and age, and among equals by what is left of them less the time that
+they have waited: one short input goes before the rest of a hundred long ones, and the hundred, once they have waited for as
+long as they take, before anybody who comes later. Pure: the times are told.
 """
 
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from inferno_runtime.engine.queue import rank
+from inferno_runtime.engine.request import Priority
 
 _LEAST = 64  # tokens in a batch, however long they take: in smaller ones each token costs markedly more
 _TELLING = 32  # tokens in a batch from which the cost of a token is learnt
@@ -39,9 +42,9 @@ class Packer:
         """Requests with inputs that wait."""
         return len(self._requests)
 
-    def add(self, request_id: int, sizes: Sequence[int], now: float) -> None:
+    def add(self, request_id: int, sizes: Sequence[int], now: float, priority: Priority = Priority.NORMAL) -> None:
         """Take a request with inputs of these many tokens, 1 or more each."""
-        self._requests[request_id] = _Request(request_id, sizes, now)
+        self._requests[request_id] = _Request(request_id, sizes, now, priority)
 
     def remove(self, request_id: int) -> None:
         """Forget what waits of a request; one that is unknown is ignored."""
@@ -78,18 +81,20 @@ class Packer:
         fitting = int(self._budget / self._token_seconds) if self._token_seconds else 0
         return min(max(fitting, _LEAST), self._max_tokens)
 
-    def _urgency(self, request: "_Request", now: float) -> float:
-        return request.tokens * self._token_seconds - (now - request.arrived)
+    def _urgency(self, request: "_Request", now: float) -> tuple[int, float]:
+        """The least goes first."""
+        return -rank(request, now), request.tokens * self._token_seconds - (now - request.arrived)
 
 
 class _Request:
     """The inputs of one request that are in no batch yet."""
 
-    __slots__ = ("arrived", "id", "tokens", "waiting")
+    __slots__ = ("arrived", "id", "priority", "tokens", "waiting")
 
-    def __init__(self, request_id: int, sizes: Sequence[int], arrived: float) -> None:
+    def __init__(self, request_id: int, sizes: Sequence[int], arrived: float, priority: Priority) -> None:
         self.id = request_id
         self.arrived = arrived
+        self.priority = priority
         self.waiting = sorted((tokens, index) for index, tokens in enumerate(sizes))
         self.tokens = sum(sizes)
 

@@ -15,6 +15,23 @@ class FinishReason(StrEnum):
     NO_MEMORY = "no_memory"
 
 
+class Priority(StrEnum):
+    """How much of the engine a request is given while others wait, the highest first."""
+
+    VIP = "vip"
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+    @property
+    def weight(self) -> int:
+        """Its share beside the others'."""
+        return _WEIGHTS[self]
+
+
+_WEIGHTS = {Priority.VIP: 8, Priority.HIGH: 4, Priority.NORMAL: 2, Priority.LOW: 1}
+
+
 class Sampling(msgspec.Struct, frozen=True, array_like=True):
     """How the next token is chosen; ranges as in the API."""
 
@@ -56,6 +73,7 @@ class Request(msgspec.Struct, frozen=True, array_like=True):
     max_tokens: int
     sampling: Sampling
     ignore_eos: bool = False
+    priority: Priority = Priority.NORMAL
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -92,6 +110,7 @@ class EmbeddingRequest(msgspec.Struct, frozen=True, array_like=True):
     id: int
     inputs: list[bytes]
     dimensions: int  # how many of a vector's numbers are wanted
+    priority: Priority = Priority.NORMAL
 
 
 class Embedded(msgspec.Struct, frozen=True, array_like=True):

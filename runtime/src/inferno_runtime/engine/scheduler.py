@@ -1,8 +1,8 @@
 """The engine's step: who is admitted, who decodes, and whose prompt is evaluated next.
 
-Pure but for the backend and the clock that it is given; one thread drives it. A step gives free slots to the oldest
-waiting sequences, and evaluates one batch: the next token of every running sequence, or a piece of one prompt. After each
-decode prompts have their turn for as long as a time budget lasts.
+Pure but for the backend and the clock that it is given; one thread drives it. A step gives free slots to the
+sequences that are next in the queue, and evaluates one batch: the next token of every running sequence, or a piece of one
+prompt. After each decode prompts have their turn for as long as a time budget lasts.
 
 A sequence whose client cannot take more is paused: it is in no batch and keeps its slot, unless others wait for one. Then
 it gives the slot up and keeps its text, like one that is preempted.
@@ -13,7 +13,6 @@ costs many times what the first one does.
 """
 
 import logging
-from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -25,6 +24,7 @@ from inferno_runtime.engine.draft import accept
 from inferno_runtime.engine.evaluation import Evaluator
 from inferno_runtime.engine.prefill import PrefillBudget
 from inferno_runtime.engine.prefix_tree import BLOCK
+from inferno_runtime.engine.queue import FairQueue, rank
 from inferno_runtime.engine.request import Finished, FinishReason, Request, Started
 from inferno_runtime.engine.sampling import Choice, SamplingError, sample
 from inferno_runtime.engine.sequence import Sequence
@@ -77,7 +77,7 @@ class Scheduler:
         self._budget = PrefillBudget(self._cost, step_budget)
         self._slots = SlotTable(backend, self._cost, PrefixStore(store_bytes))
         self.speculation = Speculation(backend, enabled=speculate, clock=clock, draft=draft)
-        self._waiting: deque[Sequence] = deque()
+        self._waiting: FairQueue[Sequence] = FairQueue()
         self._prefilling: list[Sequence] = []
         self._running: list[Sequence] = []  # by slot, as backends like it
         self._paused: list[Sequence] = []  # that hold a slot, the longest paused first
@@ -102,13 +102,18 @@ class Scheduler:
         return len(self._waiting)
 
     @property
+    def queued_by_priority(self) -> tuple[int, ...]:
+        """The same, for each `Priority` in order."""
+        return self._waiting.lengths
+
+    @property
     def cells_used(self) -> int:
         """Cells that the sequences with a slot hold."""
         return sum(seq.position for seq in (*self._prefilling, *self._running, *self._paused))
 
     def submit(self, request: Request) -> None:
         """Take a request; its prompt must leave room for at least one token."""
-        self._waiting.append(Sequence(request, arrived=self._clock()))
+        self._waiting.push(Sequence(request, arrived=self._clock()))
 
     def cancel(self, request_id: int) -> None:
         """End a sequence before the next step; one that is unknown or has ended is ignored."""
@@ -127,8 +132,7 @@ class Scheduler:
         if seq in self._running:
             self._running.remove(seq)
             self._paused.append(seq)
-        elif seq in self._waiting:
-            self._waiting.remove(seq)
+        elif self._waiting.discard(seq):
             self._parked.append(seq)
 
     def resume(self, request_id: int) -> None:
@@ -143,8 +147,7 @@ class Scheduler:
             self._running.sort(key=_by_slot)
         elif seq in self._parked:
             self._parked.remove(seq)
-            later = (at for at, other in enumerate(self._waiting) if other.arrived > seq.arrived)
-            self._waiting.insert(next(later, len(self._waiting)), seq)
+            self._waiting.push(seq)
 
     def step(self) -> StepResult:
         """Evaluate one batch: the next tokens of the running sequences, or a piece of a prompt."""
@@ -158,9 +161,10 @@ class Scheduler:
     # Admission
 
     def _admit(self) -> None:
+        now = self._clock()
         passed: list[Sequence] = []  # they wait for another's prefix, and hold up nobody
         while self._waiting and (self._slots.free or self._park()):
-            seq = self._waiting.popleft()
+            seq = self._waiting.pop(now)
             if not self._make_way(seq):
                 passed.append(seq)
                 break
@@ -171,7 +175,8 @@ class Scheduler:
             if not seq.started:
                 seq.cached = seq.position
             self._prefilling.append(seq)
-        self._waiting.extendleft(reversed(passed))
+        for seq in reversed(passed):
+            self._waiting.put_back(seq, now)
 
     def _make_way(self, seq: Sequence) -> bool:
         """Whether the pool has cells for this sequence, if need be without those that are paused."""
@@ -184,7 +189,7 @@ class Scheduler:
         """Whether the pool has cells for this sequence beside what is promised to those that run.
 
         A sequence is promised its tokens and what answers have needed lately, not what it may need at most: if all
-        is used up none the less, the youngest gives its cells back.
+        is used up none the less, the youngest of the lowest priority gives its cells back.
         """
         if not self._backend.memory.shared or not self.active:
             return True
@@ -220,10 +225,13 @@ class Scheduler:
                 return
 
     def _make_room(self) -> bool:
-        """Free cells for the batch: what is kept for later first, then what the youngest holds. False if all is lost."""
+        """Free cells for the batch: what is kept for later or by the paused, else what the youngest of the lowest priority holds.
+
+        Returns False if all is lost.
+        """
         if self._slots.forget_retained() or (self._park() and self._slots.forget_retained()):
             return True
-        seqs = sorted((*self._prefilling, *self._running), key=lambda seq: seq.arrived)
+        seqs = sorted((*self._prefilling, *self._running), key=lambda seq: (-seq.priority.weight, seq.arrived))
         if len(seqs) > 1:
             self._preempt(seqs[-1])
             return True
@@ -239,7 +247,7 @@ class Scheduler:
         if seq.paused:
             self._parked.append(seq)
         else:
-            self._waiting.appendleft(seq)
+            self._waiting.put_back(seq, self._clock())
 
     def _park(self) -> bool:
         """Take the slot of a paused sequence, for one that can use it. False if there is none."""
@@ -290,9 +298,12 @@ class Scheduler:
             self._prefill_piece(seq, count)
         return count > 0
 
-    def _urgency(self, seq: Sequence, now: float) -> float:
-        """Seconds still to evaluate less seconds waited: the short go first, and the long when they have waited long."""
-        return self._cost.seconds(seq.left, seq.position) - (now - seq.arrived)
+    def _urgency(self, seq: Sequence, now: float) -> tuple[int, float]:
+        """The least goes first: by priority and age, and among equals by the seconds still to evaluate less those waited.
+
+        So the short go before the long, until those have waited long.
+        """
+        return -rank(seq, now), self._cost.seconds(seq.left, seq.position) - (now - seq.arrived)
 
     def _prefill_piece(self, seq: Sequence, most: int) -> None:
         count = min(seq.left, most, self._backend.max_batch)
@@ -371,10 +382,11 @@ class Scheduler:
         self._result.finished.append(Finished(seq.id, reason, error))
 
     def _leave(self, seq: Sequence, *, sound: bool) -> None:
-        for slotless in (self._waiting, self._parked):
-            if seq in slotless:
-                slotless.remove(seq)
-                return
+        if self._waiting.discard(seq):
+            return
+        if seq in self._parked:
+            self._parked.remove(seq)
+            return
         for holders in (self._running, self._prefilling, self._paused):
             if seq in holders:
                 holders.remove(seq)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from inferno_runtime.engine.draft import Acceptance, PromptLookup, Rehearsal
-from inferno_runtime.engine.request import Request
+from inferno_runtime.engine.request import Priority, Request
 from inferno_runtime.engine.sampling import History
 
 
@@ -40,6 +40,10 @@ class Sequence:
     @property
     def id(self) -> int:
         return self.request.id
+
+    @property
+    def priority(self) -> Priority:
+        return self.request.priority
 
     @property
     def generated(self) -> int:

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from inferno_runtime.backends.base import Tokenizer
+from inferno_runtime.engine.request import Priority
 from inferno_runtime.openai import errors
 
 MAX_CHARACTERS = 8000  # of an input
@@ -28,6 +29,7 @@ class EmbeddingsRequest(msgspec.Struct, frozen=True, kw_only=True):
     dimensions: Annotated[int, Meta(ge=1)] | None = None
     truncate: bool | None = None
     user: str | None = None
+    priority: Priority | None = None
 
 
 @dataclass(frozen=True, slots=True)

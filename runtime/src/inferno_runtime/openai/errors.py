@@ -10,9 +10,10 @@ from inferno_runtime.config import Task
 INVALID_REQUEST = "invalid_request_error"
 NOT_FOUND = "not_found_error"
 SERVER = "server_error"
-TIMEOUT = "timeout_error"
+AUTHENTICATION = "authentication_error"
 PERMISSION = "permission_error"
 RATE_LIMIT = "rate_limit_error"
+TIMEOUT = "timeout_error"
 
 
 class ApiError(Exception):
@@ -131,6 +132,21 @@ def unsupported_task(name: str, task: Task) -> ApiError:
         "embed": "gives embeddings only; ask it at /v1/embeddings",
     }
     return ApiError(400, f"The model '{name}' {serves[task]}.", param="model", code="unsupported_task")
+
+
+def unauthorized(message: str, code: str) -> ApiError:
+    """Nobody knows who asks."""
+    return ApiError(401, message, kind=AUTHENTICATION, code=code, headers={"WWW-Authenticate": "Bearer"})
+
+
+def forbidden(message: str, param: str, code: str) -> ApiError:
+    """Who asks is known, and may not have this."""
+    return ApiError(403, message, kind=PERMISSION, param=param, code=code)
+
+
+def rate_limited(message: str, retry_after: int, code: str = "rate_limit_exceeded") -> ApiError:
+    """Who asks has had what there is for now."""
+    return ApiError(429, f"Rate limit exceeded: {message}", kind=RATE_LIMIT, code=code, retry_after=retry_after)
 
 
 def unavailable(message: str, retry_after: int = 5, code: str = "engine_unavailable") -> ApiError:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta
 
+from inferno_runtime.engine.request import Priority
 from inferno_runtime.openai import errors
 
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
@@ -41,6 +42,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     stream_options: StreamOptions | None = None
     ignore_eos: bool | None = None
     user: str | None = None
+    priority: Priority | None = None
 
     # Known, and refused where they ask for something (see convert.refuse_unsupported).
     n: Annotated[int, Meta(ge=1, le=128)] | None = None

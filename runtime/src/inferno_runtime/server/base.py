@@ -1,4 +1,4 @@
-"""What every handler does: the request's id, the headers, the body and its limits, errors, the access log."""
+"""What every handler does: the request's id, who asks, the headers, the body and its limits, errors, the access log."""
 
 import asyncio
 import logging
@@ -15,6 +15,9 @@ from tornado.web import HTTPError, RequestHandler, stream_request_body
 from inferno_runtime.config import RuntimeConfig
 from inferno_runtime.openai import errors
 from inferno_runtime.openai.errors import ApiError
+from inferno_runtime.server.access import Access, Caller, metered
+from inferno_runtime.server.auth import guarded
+from inferno_runtime.server.limits import Meter
 from inferno_runtime.server.logging import request_id
 from inferno_runtime.server.metrics import Metrics
 from inferno_runtime.server.registry import Registry
@@ -25,6 +28,8 @@ _log = logging.getLogger(__name__)
 API_VERSION = "2023-06-01"
 CLIENT_CLOSED = 499  # in the log and the metrics only: nobody is left to read it
 _LINGER_SECONDS = 5.0
+# A body up to this size is received though its request is refused, so that the connection can go on.
+_REFUSED_BODY = 64 * 1024
 
 
 class Socket(Protocol):
@@ -42,6 +47,7 @@ class Context:
     registry: Registry
     metrics: Metrics
     started: float  # Unix time
+    access: Access
     in_flight: set[RequestHandler] = field(default_factory=set)
     sockets: set[Socket] = field(default_factory=set)
     idle: asyncio.Event = field(default_factory=asyncio.Event)  # set while nothing is in flight
@@ -82,9 +88,13 @@ class BaseHandler(RequestHandler):
         self.began = asyncio.get_running_loop().time()
         self.model_label = ""
         self.log_fields: dict[str, object] = {}
+        self._caller: Caller | None = None
+        self._meter: Meter | None = None
         self._body = bytearray()
+        self._body_limit = context.config.server.max_body_bytes
         self._received = 0
-        self._refused = False
+        self._refusal: ApiError | None = None  # the answer, once the body is there
+        self._refused = False  # whether it was answered already
         self._logged = False
 
     # Headers
@@ -101,24 +111,59 @@ class BaseHandler(RequestHandler):
     def compute_etag(self) -> None:
         """No answer here is worth caching."""
 
+    # Who asks
+
+    @property
+    def caller(self) -> Caller:
+        """Who asks; only on paths that need a key where keys are set."""
+        assert self._caller is not None
+        return self._caller
+
+    @property
+    def meter(self) -> Meter:
+        """What this request is charged to; only on paths that count."""
+        assert self._meter is not None
+        return self._meter
+
+    async def _admit(self) -> None:
+        """Find out who asks, and count the request. Raises `ApiError` (401, 429)."""
+        if not guarded(self.request.path):
+            return
+        self._caller = self.context.access.caller(self.request)
+        self.log_fields |= self._caller.log_fields
+        if metered(self.request.path):
+            self._meter = self._caller.meter()
+            await self._meter.begin()
+
+    def flush(self, include_footers: bool = False) -> "asyncio.Future[None]":
+        if self._meter is not None and not self._headers_written:
+            for name, value in self._meter.headers().items():
+                self.set_header(name, value)
+        return super().flush(include_footers)
+
     # The body
 
     async def prepare(self) -> None:
         request_id.set(self.request_id)
-        limit = self.context.config.server.max_body_bytes
+        try:
+            await self._admit()
+        except ApiError as error:
+            self._refusal = error
+            self._body_limit = min(self._body_limit, _REFUSED_BODY)
         declared = self.request.headers.get("Content-Length", "0")
-        if declared.isdecimal() and int(declared) > limit:
-            await self._refuse_body(errors.body_too_large(limit))
+        if (declared.isdecimal() and int(declared) > self._body_limit) or (
+            self._refusal is not None and self._asks_first
+        ):
+            await self._refuse_body()
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
         if self._refused:
             return None
-        limit = self.context.config.server.max_body_bytes
         self._received += len(chunk)
-        if self._received > limit:
+        if self._received > self._body_limit:
             self._body.clear()
-            return self._refuse_body(errors.body_too_large(limit))
-        if self.takes_body:
+            return self._refuse_body()
+        if self.takes_body and self._refusal is None:
             self._body += chunk
         return None
 
@@ -127,14 +172,20 @@ class BaseHandler(RequestHandler):
         """The whole body, once a method of the handler runs."""
         return bytes(self._body)
 
-    async def _refuse_body(self, error: ApiError) -> None:
+    @property
+    def _asks_first(self) -> bool:
+        """Whether the client waits for our consent before it sends the body."""
+        return self.request.headers.get("Expect", "").lower() == "100-continue"
+
+    async def _refuse_body(self) -> None:
         """Answer before the body is there, and close the connection.
 
         A client that is already sending may not look at the answer before it is done, and would never see it if the
         connection were reset under it: what it sends is thrown away for a while.
         """
         self._refused = True
-        if self.request.headers.get("Expect", "").lower() == "100-continue":
+        error = self._refusal or errors.body_too_large(self._body_limit)
+        if self._asks_first:
             self._fail(error)
             return
         self._write_api_error(error)
@@ -173,12 +224,19 @@ class BaseHandler(RequestHandler):
     put = patch = delete = options = _other
 
     async def _answer(self, method: str) -> None:
-        if self._refused:
-            self._end_linger()
+        if self._already_refused():
             return
         if method not in self.allow.split(", "):
             raise errors.method_not_allowed(str(self.request.method), self.request.path, self.allow)
         await self.run()
+
+    def _already_refused(self) -> bool:
+        """Whether the answer was written before the body was there. Raises the refusal of a request that waits for it."""
+        if self._refused:
+            self._end_linger()
+        elif self._refusal is not None:
+            raise self._refusal
+        return self._refused
 
     # Errors
 
@@ -280,8 +338,7 @@ class NotFoundHandler(BaseHandler):
     """Any path that is not there."""
 
     async def _answer(self, method: str) -> None:
-        if self._refused:
-            self._end_linger()
+        if self._already_refused():
             return
         raise errors.path_not_found(self.request.path)
 

@@ -1,50 +1,72 @@
-"""`/v1/embeddings`."""
+"""`/v1/embeddings`: a request for vectors on its way through an engine, and its handler."""
 
-import asyncio
+from collections.abc import Callable
 
-from inferno_runtime.engine.request import Embedded
 from inferno_runtime.openai import embeddings, requests
 from inferno_runtime.openai.embeddings import EmbeddingJob, EmbeddingsRequest
-from inferno_runtime.server.base import Context
-from inferno_runtime.server.registry import Served
-from inferno_runtime.server.work import WorkHandler
+from inferno_runtime.server.base import Context, require_json
+from inferno_runtime.server.handlers import WorkHandler
+from inferno_runtime.server.work import Arrival, Work, aside
 from inferno_runtime.worker.encoding import Encoding
-from inferno_runtime.worker.errors import EngineError
 
 
-class EmbeddingsHandler(WorkHandler):
-    """Takes a request, has its inputs encoded together with those of others, and writes the vectors."""
+class Embedding(Work):
+    """Its way: `take`, and then `vectors`."""
 
-    endpoint = "embeddings"
-
-    def initialize(self, context: Context) -> None:
-        super().initialize(context)
+    def __init__(self, context: Context, arrival: Arrival) -> None:
+        super().__init__(context, arrival)
         self._encoding: Encoding | None = None
+        self._job: EmbeddingJob | None = None
 
-    async def work(self) -> None:
-        request = await self.off_loop(lambda: requests.decode(self.body, EmbeddingsRequest))
-        served = self.context.registry.find(request.model)
-        self.model_label = served.name
-        target = served.embedding_target(self.context.config.server.overlong_inputs == "truncate")
-        job = await self.off_loop(lambda: embeddings.embedding_job(request, target))
-        self.log_fields["inputs"] = len(job.inputs)
-        self.log_fields["prompt_tokens"] = job.tokens
-        answer = await self._encode(job, served)
+    async def take(self, decode: Callable[[], EmbeddingsRequest], size: int) -> EmbeddingJob:
+        """Find out what the engine is to do. decode: reads the request; size: of what it reads, in bytes.
+
+        Raises `ApiError`.
+        """
+        request = await aside(decode, size)
+        served = self._find(request.model, request.priority)
+        target = served.embedding_target(self._config.overlong_inputs == "truncate")
+        self._job = job = await aside(lambda: embeddings.embedding_job(request, target), size)
+        return job
+
+    async def vectors(self, job: EmbeddingJob) -> bytes:
+        """Those of the inputs, one behind the other. They are encoded together with those of others. Raises `ApiError`."""
+        engine = self._served.engine
+        async with self._limited():
+            async with self._prompt(job.tokens):
+                self._encoding = await engine.embed(
+                    job.inputs, dimensions=job.dimensions, priority=self.priority, deadline=self._deadline
+                )
+            answer = await self._encoding.read()
         sizes = [len(tokens) for tokens in job.inputs]
-        self.context.metrics.embeddings(served.name, sizes, answer.queued, answer.encoding, self.elapsed())
-        vectors = answer.vectors
-        await self.finish(await self.off_loop(lambda: embeddings.answer(served.name, job, vectors), len(vectors)))
+        self._context.metrics.embeddings(self.model, sizes, answer.queued, answer.encoding, self._elapsed())
+        return answer.vectors
 
-    def cancel_work(self) -> None:
+    def cancel(self) -> None:
         if self._encoding is not None:
             self._encoding.cancel()
 
-    async def _encode(self, job: EmbeddingJob, served: Served) -> Embedded:
-        try:
-            async with asyncio.timeout_at(self.deadline):
-                self._encoding = await served.engine.embed(
-                    job.inputs, dimensions=job.dimensions, deadline=self.deadline
-                )
-                return await self._encoding.read()
-        except (TimeoutError, EngineError) as error:
-            raise self.engine_error(error) from error
+    @property
+    def log_fields(self) -> dict[str, object]:
+        return {} if self._job is None else {"inputs": len(self._job.inputs), "prompt_tokens": self._job.tokens}
+
+    @property
+    def _taken(self) -> bool:
+        return self._encoding is not None
+
+
+class EmbeddingsHandler(WorkHandler):
+    """Takes a request and writes its vectors."""
+
+    endpoint = "embeddings"
+
+    async def run(self) -> None:
+        embedding = Embedding(self.context, self.arrival)
+        await self.carry_out(embedding, self._answer_with(embedding))
+
+    async def _answer_with(self, embedding: Embedding) -> None:
+        require_json(self.request)
+        body = self.body
+        job = await embedding.take(lambda: requests.decode(body, EmbeddingsRequest), len(body))
+        vectors = await embedding.vectors(job)
+        await self.finish(await aside(lambda: embeddings.answer(embedding.model, job, vectors), len(vectors)))

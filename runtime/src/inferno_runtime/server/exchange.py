@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
+from tornado.httputil import HTTPServerRequest
 from tornado.iostream import IOStream
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
@@ -13,10 +14,12 @@ from inferno_runtime.engine.request import FinishReason
 from inferno_runtime.openai import errors, websocket
 from inferno_runtime.openai.errors import ApiError
 from inferno_runtime.openai.websocket import Inference, ServerMessage
+from inferno_runtime.server.access import Caller
 from inferno_runtime.server.base import CLIENT_CLOSED, Context, write_access_line
 from inferno_runtime.server.flow import Backlog, Level, Window
 from inferno_runtime.server.generate import Run
 from inferno_runtime.server.logging import request_id as logged_id
+from inferno_runtime.server.work import Arrival
 from inferno_runtime.worker.generation import Delta
 
 _LARGER = 4  # times the usual batch of tokens, while the client is slow
@@ -58,16 +61,18 @@ class Outbox:
 class Exchange:
     """A request that runs on a connection, beside others."""
 
-    def __init__(self, context: Context, outbox: Outbox, message: Inference, request_id: str, path: str) -> None:
-        """request_id: the client's or one of the server's; path: of the connection, for the log."""
+    def __init__(
+        self, context: Context, outbox: Outbox, message: Inference, request_id: str, request: HTTPServerRequest, caller: Caller
+    ) -> None:
+        """request_id: the client's or one of the server's; request: the connection's handshake; caller: who made it."""
         self.id = request_id
         self._loop = asyncio.get_running_loop()
-        self._began = self._loop.time()
+        self._arrival = Arrival(self._loop.time(), request.headers, caller, caller.meter())
         self._context = context
         self._outbox = outbox
         self._message = message
-        self._path = path
-        self._run = Run(context, self._began)
+        self._path = request.path
+        self._run = Run(context, self._arrival)
         self._window = Window(message.window, self._loop.time)
         self._patience = context.config.server.ack_timeout_seconds
         self._changed = asyncio.Event()  # set when the client has taken, acknowledged or cancelled something
@@ -131,6 +136,7 @@ class Exchange:
 
     async def _answer(self) -> None:
         run = self._run
+        await self._arrival.meter.begin()
         await run.take(self._message.request, self._message.size)
         await run.submit()
         self._outbox.put(websocket.Start(self.id, run.model))
@@ -202,9 +208,9 @@ class Exchange:
             method="WS",
             path=self._path,
             status=status,
-            seconds=self._loop.time() - self._began,
+            seconds=self._loop.time() - self._arrival.at,
             request_id=self.id,
             model=self._run.model,
-            fields=self._run.log_fields | ({"error": error.code} if error else {}),
+            fields=self._arrival.caller.log_fields | self._run.log_fields | ({"error": error.code} if error else {}),
         )
         self._context.metrics.requests.labels(self._run.model, _ENDPOINT, str(status)).inc()

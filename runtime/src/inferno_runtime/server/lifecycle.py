@@ -13,6 +13,7 @@ from tornado.netutil import bind_sockets
 from inferno_runtime.backends.base import ModelError
 from inferno_runtime.config import RuntimeConfig
 from inferno_runtime.memory import give_back
+from inferno_runtime.server.access import Access
 from inferno_runtime.server.app import application, http_server
 from inferno_runtime.server.base import Context
 from inferno_runtime.server.logging import configure
@@ -27,7 +28,8 @@ _LAST_WORDS_SECONDS = 2.0  # for the error events of streams that were cut off
 async def serve(config: RuntimeConfig) -> int:
     """Serve `config` until a signal ends it. Returns the exit status of the process.
 
-    Raises `ModelError` or `OSError` where a model cannot be served, or the address cannot be listened on.
+    Raises `ModelError`, `AccessError` or `OSError` where a model cannot be served, its keys or limits cannot be used, or
+    the address cannot be listened on.
     """
     configure(config.server)
     return await Server(config).run()
@@ -42,7 +44,7 @@ class Server:
         engines = [EngineClient(served) for served in config.models]
         registry = Registry(engines, config.server.max_sequences)
         metrics = Metrics(lambda: [(served.name, served.engine.stats) for served in registry])
-        self._context = Context(config, registry, metrics, time.time())
+        self._context = Context(config, registry, metrics, time.time(), Access(config.server))
         self._http: HTTPServer = http_server(application(self._context))
         self._end = asyncio.Event()  # set by the first signal
         self._at_once = asyncio.Event()  # set by the second
@@ -52,10 +54,12 @@ class Server:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
+        watching = asyncio.create_task(self._context.access.watch())
         try:
             self.url = self._listen()
             return await self._serve()
         finally:
+            watching.cancel()
             self._http.stop()
             await self._stop_engines()
 

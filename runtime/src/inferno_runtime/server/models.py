@@ -7,12 +7,16 @@ from inferno_runtime.server.registry import Served
 
 
 class ModelsHandler(BaseHandler):
-    """Every model, under each of its names."""
+    """Every model that the caller may use, under each of its names."""
 
     endpoint = "models"
 
     async def run(self) -> None:
-        models = [_model(name, served, self.context.started) for name, served in self.context.registry.names()]
+        models = [
+            _model(name, served, self.context.started)
+            for name, served in self.context.registry.names()
+            if self.caller.may_use(served.names)
+        ]
         await self.finish(msgspec.json.encode({"object": "list", "data": models}))
 
 
@@ -24,6 +28,7 @@ class ModelHandler(BaseHandler):
     async def run(self) -> None:
         name = self.path_args[0]
         served = self.context.registry.find(name)
+        self.caller.check_model(name, served.names)
         self.model_label = served.name
         await self.finish(msgspec.json.encode(_model(name, served, self.context.started)))
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from inferno_runtime.backends.base import ModelError, ModelInfo, Tokenizer
 from inferno_runtime.chat.template import ChatTemplate, TemplateError
 from inferno_runtime.config import ServedModel, Task
-from inferno_runtime.engine.request import Sampling
+from inferno_runtime.engine.request import Priority, Sampling
 from inferno_runtime.openai import embeddings, errors
 from inferno_runtime.openai.convert import Target
 from inferno_runtime.openai.embeddings import EmbeddingTarget
@@ -50,11 +50,17 @@ class Engine(Protocol):
         sampling: Sampling,
         stop: Sequence[str] = (),
         ignore_eos: bool = False,
+        priority: Priority = Priority.NORMAL,
         deadline: float | None = None,
         token_timeout: float | None = None,
     ) -> Generation: ...
     async def embed(
-        self, inputs: Sequence[Sequence[int]], *, dimensions: int, deadline: float | None = None
+        self,
+        inputs: Sequence[Sequence[int]],
+        *,
+        dimensions: int,
+        priority: Priority = Priority.NORMAL,
+        deadline: float | None = None,
     ) -> Encoding: ...
     async def stop(self) -> None: ...
 
@@ -74,6 +80,11 @@ class Served:
     @property
     def name(self) -> str:
         return self.engine.name
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Everything that clients may call it."""
+        return (self.name, *self.engine.served.model.aliases)
 
     @property
     def ready(self) -> bool:
@@ -144,7 +155,7 @@ class Registry:
         self._served = [Served(engine, max_sequences) for engine in engines]
         self._by_name: dict[str, Served] = {}
         for served in self._served:
-            for name in (served.name, *served.engine.served.model.aliases):
+            for name in served.names:
                 if self._by_name.setdefault(name, served) is not served:
                     raise ModelError(f"two models go by the name '{name}'")
 

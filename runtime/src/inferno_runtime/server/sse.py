@@ -3,8 +3,8 @@
 from inferno_runtime.engine.request import FinishReason
 from inferno_runtime.openai import errors, events, sole
 from inferno_runtime.server.base import require_json
-from inferno_runtime.server.completions import RunHandler, StreamedAnswer
 from inferno_runtime.server.generate import Run
+from inferno_runtime.server.handlers import RunHandler, StreamedAnswer
 from inferno_runtime.server.origin import check_origin
 from inferno_runtime.server.stream import EventStream
 from inferno_runtime.worker.generation import Delta
@@ -16,7 +16,7 @@ class SseHandler(RunHandler):
     allow = "GET, HEAD, POST"
     endpoint = "stream_sse"
 
-    async def work(self) -> None:
+    async def answer(self, run: Run) -> None:
         if origin := check_origin(self.request, self.context.config.server.allowed_origins):
             self.set_header("Access-Control-Allow-Origin", origin)
             self.add_header("Vary", "Origin")
@@ -24,7 +24,6 @@ class SseHandler(RunHandler):
         if last:
             await self._answer_reconnection(last)
             return
-        run = self.request_run
         if self.request.method == "POST":
             require_json(self.request)
             body = self.body
@@ -36,7 +35,7 @@ class SseHandler(RunHandler):
             self.set_header("Content-Type", "text/event-stream; charset=utf-8")
             await self.finish()
             return
-        await self.stream(EventStream(self, error_name=b"event: error\n"), _Events(self.request_id))
+        await self.stream(run, EventStream(self, error_name=b"event: error\n"), _Events(self.request_id))
 
     async def _answer_reconnection(self, last_event_id: str) -> None:
         """Say that nothing more will come of a stream.

@@ -51,7 +51,8 @@ class SocketHandler(BaseHandler, WebSocketHandler):  # the former's `get` calls 
         check_origin(self.request, self._config.allowed_origins)
         if self.context.registry.draining:
             raise errors.unavailable("The server is shutting down.")
-        await WebSocketHandler.get(self)
+        with self.meter.connection():
+            await WebSocketHandler.get(self)  # which lasts as long as the connection
 
     def _check_handshake(self) -> None:
         """Raises `ApiError` where tornado would answer without words that a client understands."""
@@ -160,7 +161,7 @@ class SocketHandler(BaseHandler, WebSocketHandler):  # the former's `get` calls 
         if error := self._refusal(request_id):
             # Under the id of the request that it refuses, unless that is another's.
             raise BadMessage(error, None if request_id in self._exchanges else message.id)
-        exchange = Exchange(self.context, self._outbox, message, request_id, self.request.path)
+        exchange = Exchange(self.context, self._outbox, message, request_id, self.request, self.caller)
         self._exchanges[request_id] = exchange
         task = asyncio.create_task(self._serve(exchange))
         self._tasks.add(task)

@@ -1,21 +1,31 @@
-"""What handlers share that have the engine work for a client: limits of time, clients that go away, what can go wrong."""
+"""What an engine does for one request, whatever that is and whatever transport it came by.
+
+A transport decodes a request and writes what comes of it. Everything between is in a `Work`, once: which model is asked, and
+whether the caller may; at which priority, and whose account is charged; until when, and what a failure is called.
+"""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TypeVar
 
-from tornado.iostream import StreamClosedError
-
+from inferno_runtime.engine.request import Priority
 from inferno_runtime.openai import errors
 from inferno_runtime.openai.errors import ApiError
-from inferno_runtime.server.base import CLIENT_CLOSED, BaseHandler, Context, require_json
+from inferno_runtime.server.access import Caller
+from inferno_runtime.server.base import Context
+from inferno_runtime.server.limits import Meter
+from inferno_runtime.server.registry import Served
 from inferno_runtime.worker.errors import (
     EncodingFailed,
+    EngineError,
     EngineLost,
     EngineUnavailable,
     GenerationTimeout,
     OutOfMemory,
     Overloaded,
+    TokenTimeout,
 )
 
 # What is larger than so many bytes is read, tokenized and written in a thread, so that the loop goes on serving others.
@@ -24,67 +34,89 @@ _LARGE = 64 * 1024
 _Result = TypeVar("_Result")
 
 
-class WorkHandler(BaseHandler):
-    """Takes a request, has the engine work, and ends that work when the client goes away."""
+async def aside(work: Callable[[], _Result], size: int) -> _Result:
+    """The result of work on so many bytes, out of the loop's way where they are many."""
+    return work() if size <= _LARGE else await asyncio.to_thread(work)
 
-    allow = "POST"
-    takes_body = True
 
-    def initialize(self, context: Context) -> None:
-        super().initialize(context)
-        self._work: asyncio.Task[None] | None = None
-        self._gone = False
-        self.deadline = self.began + context.config.server.inference_timeout_seconds
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A request when it came."""
 
-    async def work(self) -> None:
-        """Read the body and answer it; what handlers implement. Raises `ApiError`."""
+    at: float  # on the loop's clock
+    headers: Mapping[str, str]  # names in any case; a WebSocket's are those of its handshake
+    caller: Caller
+    meter: Meter
+
+
+class Work:
+    """A request's way through an engine. Whoever made it calls `cancel` in the end."""
+
+    def __init__(self, context: Context, arrival: Arrival) -> None:
+        self.model = ""  # the name of the model that serves it, once that is known
+        self.priority = Priority.NORMAL
+        self._context = context
+        self._config = context.config.server
+        self._arrival = arrival
+        self._meter = arrival.meter
+        self._deadline = arrival.at + self._config.inference_timeout_seconds
+        self._served: Served
+
+    def cancel(self) -> None:
+        """End what the engine does, if it still does, and charge what it has done."""
         raise NotImplementedError
 
-    def cancel_work(self) -> None:
-        """End what the engine does for this request, if it still does."""
+    @property
+    def log_fields(self) -> dict[str, object]:
+        """What the access log says of it."""
+        return {}
+
+    @property
+    def _taken(self) -> bool:
+        """Whether the engine has taken any of it."""
         raise NotImplementedError
 
-    async def run(self) -> None:
-        require_json(self.request)
-        if self.context.registry.draining:
+    def _find(self, model: str, priority: Priority | None) -> Served:
+        """The model of this name, and with it the priority, None where the request names none. Raises `ApiError`."""
+        if self._context.registry.draining:
             raise errors.unavailable("The server is shutting down.")
-        self.context.enter(self)
+        caller = self._arrival.caller
+        self._served = served = self._context.registry.find(model)
+        self.model = served.name
+        caller.check_model(model, served.names)
+        self.priority = caller.priority(priority, self._arrival.headers)
+        return served
+
+    @asynccontextmanager
+    async def _prompt(self, tokens: int) -> AsyncIterator[None]:
+        """Charge a prompt of so many tokens, and give them back where the engine takes nothing. Raises `ApiError`."""
+        await self._meter.prompt(tokens)
         try:
-            # A task of its own, so that a client that goes away can end it wherever it waits.
-            self._work = asyncio.create_task(self.work())
-            await self._work
-        except StreamClosedError:
-            self.on_connection_close()
-        except asyncio.CancelledError:
-            if not self._gone:
-                raise
-        finally:
-            self.cancel_work()
-            self.context.leave(self)
+            yield
+        except EngineError:
+            if not self._taken:
+                await self._meter.refund(tokens)
+            raise
 
-    def on_connection_close(self) -> None:
-        super().on_connection_close()
-        self._gone = True
-        self.cancel_work()
-        if self._work is not None:
-            self._work.cancel()
-        self.log_request(CLIENT_CLOSED)
+    @asynccontextmanager
+    async def _limited(self) -> AsyncIterator[None]:
+        """Ends what takes longer than a request may, and gives an engine's errors their names in the API."""
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                yield
+        except (TimeoutError, EngineError) as error:
+            raise self._api_error(error) from error
 
-    async def off_loop(self, work: Callable[[], _Result], size: int | None = None) -> _Result:
-        """The result of work on so many bytes, by default those of the body."""
-        if (len(self._body) if size is None else size) <= _LARGE:
-            return work()
-        return await asyncio.to_thread(work)
-
-    def elapsed(self) -> float:
+    def _elapsed(self) -> float:
         """Seconds since the request came."""
-        return asyncio.get_running_loop().time() - self.began
+        return asyncio.get_running_loop().time() - self._arrival.at
 
-    def engine_error(self, error: Exception) -> ApiError:
-        """What a client is told of an error of the engine's."""
+    def _api_error(self, error: Exception) -> ApiError:
         match error:
             case TimeoutError() | GenerationTimeout():
-                return errors.timed_out(self.context.config.server.inference_timeout_seconds)
+                return errors.timed_out(self._config.inference_timeout_seconds)
+            case TokenTimeout():
+                return errors.token_timed_out(self._config.token_timeout_seconds)
             case Overloaded():
                 return errors.unavailable(str(error), retry_after=1, code="overloaded")
             case EngineUnavailable():

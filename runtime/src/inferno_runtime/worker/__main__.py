@@ -121,6 +121,7 @@ def _step_frame(scheduler: Scheduler, result: StepResult) -> Step:
         scheduler.active,
         scheduler.queued,
         scheduler.cells_used,
+        scheduler.queued_by_priority,
     )
 
 

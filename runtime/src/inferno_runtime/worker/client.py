@@ -5,14 +5,14 @@ import itertools
 import logging
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, cast
 
 from inferno_runtime.backends import load_tokenizer
 from inferno_runtime.backends.base import ModelError, ModelInfo, Tokenizer
 from inferno_runtime.config import ServedModel, Task
-from inferno_runtime.engine.request import EmbeddingRequest, Request, Sampling
+from inferno_runtime.engine.request import EmbeddingRequest, Priority, Request, Sampling
 from inferno_runtime.models.source import locate
 from inferno_runtime.worker.draft import check_vocabulary, draft_path
 from inferno_runtime.worker.encoding import Encoding
@@ -58,6 +58,7 @@ class EngineStats:
     active: int = 0
     queued: int = 0
     paused: int = 0  # of all, those whose clients take too little; known here, and not reported
+    queued_by_priority: dict[Priority, int] = field(default_factory=dict)
     kv_usage: float = 0.0  # share of all cells
     steps: int = 0
     restarts: int = 0
@@ -125,13 +126,14 @@ class EngineClient:
         sampling: Sampling,
         stop: Sequence[str] = (),
         ignore_eos: bool = False,
+        priority: Priority = Priority.NORMAL,
         deadline: float | None = None,
         token_timeout: float | None = None,
     ) -> Generation:
         """Have a sequence generated; waits while the engine is being started again.
 
-        prompt: 1 to `context` - 1 tokens; deadline: on the loop's clock; token_timeout: seconds between two tokens.
-        Raises `Overloaded` or `EngineUnavailable`.
+        prompt: 1 to `context` - 1 tokens; priority: beside others that wait; deadline: on the loop's clock;
+        token_timeout: seconds between two tokens. Raises `Overloaded` or `EngineUnavailable`.
         """
         await self._admitted(deadline)
         generation = Generation(
@@ -145,22 +147,27 @@ class EngineClient:
             token_timeout=token_timeout,
         )
         self._begin(generation)
-        self._send(Submit(Request(generation.id, prompt, max_tokens, sampling, ignore_eos)))
+        self._send(Submit(Request(generation.id, prompt, max_tokens, sampling, ignore_eos, priority)))
         return generation
 
     async def embed(
-        self, inputs: Sequence[Sequence[int]], *, dimensions: int, deadline: float | None = None
+        self,
+        inputs: Sequence[Sequence[int]],
+        *,
+        dimensions: int,
+        priority: Priority = Priority.NORMAL,
+        deadline: float | None = None,
     ) -> Encoding:
         """Have texts turned into vectors; waits while the engine is being started again.
 
-        inputs: of 1 to `context` tokens each; dimensions: how many of a vector's numbers are wanted; deadline: on the
-        loop's clock. Raises `Overloaded` or `EngineUnavailable`.
+        inputs: of 1 to `context` tokens each; dimensions: how many of a vector's numbers are wanted; priority: beside
+        others that wait; deadline: on the loop's clock. Raises `Overloaded` or `EngineUnavailable`.
         """
         await self._admitted(deadline)
         encoding = Encoding(next(self._ids), self._cancel, deadline)
         self._begin(encoding)
         tokens = [array("i", item).tobytes() for item in inputs]
-        self._send(Embed(EmbeddingRequest(encoding.id, tokens, dimensions)))
+        self._send(Embed(EmbeddingRequest(encoding.id, tokens, dimensions, priority)))
         return encoding
 
     async def drain(self, seconds: float) -> None:
@@ -304,6 +311,7 @@ class EngineClient:
             EngineLost("The model's engine ended unexpectedly and is being started again; retry the request.")
         )
         self.stats.active = self.stats.queued = 0
+        self.stats.queued_by_priority = {}
         self.stats.kv_usage = 0.0
         reason = f"the engine ended unexpectedly ({end})"
         while True:
@@ -342,6 +350,7 @@ class EngineClient:
         stats = self.stats
         stats.steps += 1
         stats.active, stats.queued = step.active, step.queued
+        stats.queued_by_priority = dict(zip(Priority, step.queued_by_priority, strict=False))
         stats.kv_usage = step.cells_used / (self.slots * self.context)
         generations = cast(dict[int, Generation], self._generations)
         for started in step.started:

@@ -91,6 +91,7 @@ class Step(msgspec.Struct, frozen=True, array_like=True, tag=3):
     active: int
     queued: int
     cells_used: int
+    queued_by_priority: tuple[int, ...] = ()  # in the order of `Priority`
 
 
 class Encoded(msgspec.Struct, frozen=True, array_like=True, tag=4):

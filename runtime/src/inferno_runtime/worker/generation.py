@@ -10,6 +10,10 @@ from inferno_runtime.worker.errors import EngineError, GenerationFailed, Generat
 
 MOST_UNREAD = 256  # tokens that are kept for a reader who is busy elsewhere; with more the engine pauses
 
+# Tokens of a text that is read as a whole are told of in such numbers, or after so long.
+_TOLD_TOGETHER = 64
+_TOLD_SECONDS = 1.0
+
 
 @dataclass(slots=True)
 class Delta:
@@ -112,11 +116,15 @@ class Generation:
             self._regulate()
         return delta
 
-    async def read_all(self) -> Delta:
-        """The whole text, once it is complete. Raises `EngineError`."""
+    async def read_all(self, made: Callable[[int], None] = lambda tokens: None) -> Delta:
+        """The whole text, once it is complete. Raises `EngineError`.
+
+        made: told of every so many new tokens, which add up to all of them.
+        """
         parts: list[str] = []
         while True:
-            delta = await self.read(least=1 << 30, wait=3600.0)
+            delta = await self.read(_TOLD_TOGETHER, _TOLD_SECONDS)
+            made(delta.tokens)
             parts.append(delta.text)
             if delta.finish_reason is not None:
                 return Delta("".join(parts), self.completion_tokens, delta.finish_reason)
