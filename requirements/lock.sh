@@ -14,7 +14,7 @@ lock() {
 [ "${1:-}" = --upgrade ] && UPGRADE=--upgrade
 lock bootstrap.txt requirements/bootstrap.in
 lock build.txt requirements/build.in
-lock runtime.txt runtime/pyproject.toml --extra serve
+lock runtime.txt runtime/pyproject.toml --extra serve --extra tracing
 lock operator.txt operator/pyproject.toml
-lock dev.txt requirements/dev.in runtime/pyproject.toml operator/pyproject.toml --extra serve
+lock dev.txt requirements/dev.in runtime/pyproject.toml operator/pyproject.toml --extra serve --extra tracing
 lock ../benchmarks/requirements.txt benchmarks/requirements.in -c requirements/runtime.txt -c requirements/build.txt

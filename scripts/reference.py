@@ -1,4 +1,4 @@
-"""Writes docs/configuration.md from the fields of the configuration: `make docs`.
+"""Writes docs/configuration.md from the fields of the configuration, and docs/metrics.md from the metrics: `make docs`.
 
 scripts/reference.py [--check]
 """
@@ -13,8 +13,11 @@ from annotated_types import Ge, Le, MaxLen, MinLen
 from pydantic.fields import FieldInfo
 
 from inferno_runtime.config import Config, EngineConfig, ListenConfig, ModelConfig, ServerConfig
+from inferno_runtime.engine.request import FinishReason, Usage
+from inferno_runtime.server.metrics import Metrics
+from inferno_runtime.worker.client import EngineStats
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "configuration.md"
+DOCS = Path(__file__).resolve().parent.parent / "docs"
 INTRODUCTION = """\
 # Configuration
 
@@ -31,10 +34,21 @@ SECTIONS: list[tuple[str, type[Config], bool, bool]] = [
     ("spec.server", ServerConfig, True, True),
     ("Listening", ListenConfig, False, True),
 ]
+METRICS = """\
+# Metrics
+
+<!-- Written by `make docs` from runtime/src/inferno_runtime/server/metrics.py; edit it there. -->
+
+`/metrics` has these in Prometheus' text format, and `process_*` of the server's own process. The names are vLLM's where it
+has such a metric, with `inferno_` in place of `vllm:`.
+
+| Metric | Type | Labels | Meaning |
+| --- | --- | --- | --- |
+"""
 
 
-def page() -> str:
-    """The whole page."""
+def configuration() -> str:
+    """The page of the knobs."""
     return INTRODUCTION + "".join(section(*row) for row in SECTIONS)
 
 
@@ -78,13 +92,28 @@ def default(info: FieldInfo) -> str:
     return "–" if info.default in (None, ()) else f"`{info.default}`"
 
 
+def metrics() -> str:
+    """The page of the metrics."""
+    observed = Metrics(lambda: [("model", EngineStats())])
+    observed.requests.labels("model", "completions", "200").inc()
+    observed.sequence("model", Usage(1, 0, 2, 0.0, 0.0, 0.0), FinishReason.STOP, 0.0, 0.0)
+    rows = []
+    for family in observed.families():
+        if family.name.startswith("inferno_"):
+            name = family.name + ("_total" if family.type == "counter" else "")
+            labels = ", ".join(f"`{label}`" for label in family.samples[0].labels if label != "le")
+            rows.append(f"| `{name}` | {family.type} | {labels} | {family.documentation} |\n")
+    return METRICS + "".join(rows)
+
+
 def main() -> None:
-    """Write the page; with --check only say whether it is up to date."""
-    text = page()
-    if "--check" not in sys.argv:
-        PAGE.write_text(text)
-    elif PAGE.read_text() != text:
-        sys.exit(f"{PAGE.name} does not match the configuration; run `make docs`")
+    """Write the pages; with --check only say whether they are up to date."""
+    for name, text in (("configuration.md", configuration()), ("metrics.md", metrics())):
+        page = DOCS / name
+        if "--check" not in sys.argv:
+            page.write_text(text)
+        elif page.read_text() != text:
+            sys.exit(f"{page.name} does not match the code; run `make docs`")
 
 
 if __name__ == "__main__":

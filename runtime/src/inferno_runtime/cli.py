@@ -72,6 +72,7 @@ def main(argv: list[str] | None = None) -> None:
         fail(explain(error))
     try:
         from inferno_runtime.server.lifecycle import serve
+        from inferno_runtime.server.tracing import TracingError
     except ImportError as error:
         fail(f"the server's packages are not installed ({error}); install inferno-runtime[serve]")
     from inferno_runtime.backends.base import ModelError
@@ -79,7 +80,7 @@ def main(argv: list[str] | None = None) -> None:
 
     try:
         code = asyncio.run(serve(config))
-    except (ModelError, AccessError, OSError) as error:
+    except (ModelError, AccessError, TracingError, OSError) as error:
         fail(str(error))
     sys.exit(code)
 

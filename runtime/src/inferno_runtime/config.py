@@ -285,6 +285,13 @@ class ServerConfig(Config):
         default="auto",
         description="Form of the log's lines; auto is text on a terminal and JSON elsewhere.",
     )
+    otlp_endpoint: str | None = Field(
+        default=None,
+        max_length=1024,
+        pattern=r"^https?://[^\s@]+$",
+        description="Base URL of an OpenTelemetry collector that takes OTLP over HTTP, such as http://collector:4318; a trace of each request is sent to it. "
+        "Default: what OTEL_EXPORTER_OTLP_ENDPOINT names, and no traces without it.",
+    )
 
 
 class ListenConfig(Config):

@@ -12,7 +12,7 @@ from tornado.netutil import bind_sockets
 from inferno_runtime.config import RuntimeConfig, ServerConfig
 from inferno_runtime.server.access import Access
 from inferno_runtime.server.app import application, http_server
-from inferno_runtime.server.base import Context
+from inferno_runtime.server.context import Context
 from inferno_runtime.server.metrics import Metrics
 from inferno_runtime.server.registry import Registry
 from tests.unit.server.fakes import FakeEngine

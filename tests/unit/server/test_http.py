@@ -186,11 +186,38 @@ async def test_a_body_at_the_limit(start: Start) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"nonsense\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET / HTTP/1.1\r\nHost: x\r\nbad header\r\n\r\n"]
+    "data",
+    [
+        b"nonsense\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET  / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n",  # a TLS client
+        b"GET /health HTTP/1.1\r\nHost: x\r\nbad header\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: x\r\nBad\x00Name: y\r\n\r\n",
+        b"GET /health HTTP/1.1\r\n\r\n",  # no Host
+        b"GET /health HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
+        head("Content-Length: ten"),
+        head("Content-Length: -1"),
+        head("Content-Length: 1", "Content-Length: 2") + b"{}",
+        head("Transfer-Encoding: gzip"),
+        head("Transfer-Encoding: chunked", "Content-Length: 2") + b"{}",
+        head("Transfer-Encoding: chunked") + b"zz\r\n{}\r\n0\r\n\r\n",
+        head("Transfer-Encoding: chunked") + b"2\r\n{}xx0\r\n\r\n",
+    ],
 )
 async def test_a_request_that_is_not_http(server: Running, data: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    assert (await raw(server.port, data)).startswith(b"HTTP/1.1 400 ")
+    answer = await raw(server.port, data)
+    top, _, body = answer.partition(b"\r\n\r\n")
+    lines = top.decode().lower().split("\r\n")
+    assert lines[0] == "http/1.1 400 bad request"
+    for line in ("connection: close", "content-type: application/json", "openai-version: 2023-06-01"):
+        assert line in lines
+    assert f"content-length: {len(body)}" in lines
+    assert any(line.startswith("x-request-id: req_") for line in lines)
+    error = json.loads(body)["error"]
+    assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", None, "malformed_request")
     assert not any(record.exc_info for record in caplog.records)
+    assert (await server.client.get("/health")).status_code == 200
 
 
 async def test_a_client_that_goes_while_it_sends(server: Running, caplog: pytest.LogCaptureFixture) -> None:

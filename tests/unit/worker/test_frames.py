@@ -21,6 +21,7 @@ from inferno_runtime.engine.request import (
 from inferno_runtime.worker.frames import (
     MAX_FRAME,
     Cancel,
+    Counters,
     Embed,
     Encoded,
     Failed,
@@ -54,6 +55,7 @@ REPORTS: list[FromEngine] = [
     Failed("no such file"),
     Log(30, "careful"),
     Step([1, 2], [7, 8], [Started(1, 0, 0.1, 0.2)], [Finished(2, FinishReason.ERROR, "why")], 2, 1, 40, (0, 1, 0, 0)),
+    Step([], [], [], [], 0, 0, 0, (), Counters(1, 20, 15, 1 << 33)),
     Encoded([Embedded(2, FinishReason.STOP, None, b"\x00\x00\x80\x3f" * 5, 0.5, 0.25)], 1, 0),
 ]
 

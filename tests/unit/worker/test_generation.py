@@ -179,3 +179,40 @@ async def test_neither_the_queue_nor_a_pause_counts_as_silence() -> None:
     await rig.generation.read()
     with pytest.raises(TokenTimeout):
         await rig.generation.read()
+
+
+async def test_usage_has_the_times_of_its_own() -> None:
+    rig = Rig()
+    assert (rig.generation.usage.first_token, rig.generation.usage.decode) == (0.0, 0.0)
+    rig.say("a" * 200)
+    rig.end()
+    await rig.generation.read_all()
+    usage, generation = rig.generation.usage, rig.generation
+    assert generation.first_token_at is not None
+    assert generation.last_token_at is not None
+    assert usage.first_token == generation.first_token_at - generation.submitted
+    assert usage.decode == generation.last_token_at - generation.first_token_at
+    assert 0 < usage.detokenize <= asyncio.get_running_loop().time() - generation.submitted
+
+
+async def test_the_first_token_is_what_the_engine_did_not_take() -> None:
+    rig = Rig()
+    rig.generation.on_started(Started(7, cached_tokens=0, queued=1000.0, prefill=1000.0))  # another process's clock
+    rig.say("a")
+    assert rig.generation.usage.first_token == 0.0
+
+
+@pytest.mark.parametrize("stop", [(), ("never",)])
+async def test_many_tokens_between_two_reads(stop: tuple[str, ...]) -> None:
+    rig = Rig(stop=stop)
+    text = "Où ça, 👩‍👩‍👧? " * 50
+    rig.say(text)
+    rig.end()
+    assert await rig.generation.read_all() == Delta(text, len(text.encode()), FinishReason.STOP)
+
+
+async def test_what_was_said_before_a_cancel_can_still_be_read() -> None:
+    rig = Rig()
+    rig.say("so far")
+    rig.generation.cancel()
+    assert await rig.generation.read() == Delta("so far", 6, FinishReason.CANCELLED)

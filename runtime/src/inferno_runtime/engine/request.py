@@ -83,8 +83,10 @@ class Usage(msgspec.Struct, frozen=True):
     cached_tokens: int  # of the prompt, not evaluated again
     completion_tokens: int
     queued: float  # from the request's arrival to its slot
-    prefill: float  # from there to the first token
-    decode: float  # from there to the last
+    prefill: float  # from there until the prompt was evaluated
+    decode: float  # from the first token to the last
+    first_token: float = 0.0  # of a first token that was computed, until it was with the server
+    detokenize: float = 0.0  # turning the tokens into text, beside the decoding
 
 
 class Started(msgspec.Struct, frozen=True, array_like=True):

@@ -111,6 +111,11 @@ class Scheduler:
         """Cells that the sequences with a slot hold."""
         return sum(seq.position for seq in (*self._prefilling, *self._running, *self._paused))
 
+    @property
+    def store_bytes(self) -> int:
+        """Bytes of host memory that hold the prefixes of earlier sequences."""
+        return self._slots.store_bytes
+
     def submit(self, request: Request) -> None:
         """Take a request; its prompt must leave room for at least one token."""
         self._waiting.push(Sequence(request, arrived=self._clock()))

@@ -54,6 +54,11 @@ class SlotTable:
         """Cells that free slots hold for whoever may come with the same prefix."""
         return sum(len(slot.tokens) for slot in self._slots if slot.owner is None)
 
+    @property
+    def store_bytes(self) -> int:
+        """Bytes that the store holds."""
+        return self._store.used
+
     def acquire(self, seq: Sequence) -> bool:
         """Give `seq` a slot that holds as much of its tokens as pays; there must be a free one.
 

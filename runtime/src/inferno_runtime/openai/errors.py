@@ -65,6 +65,15 @@ def invalid_json(message: str) -> ApiError:
     return ApiError(400, message, code="invalid_json")
 
 
+def malformed_request() -> ApiError:
+    """What came is not a request at all, or its body is not framed as its head says."""
+    return ApiError(
+        400,
+        "The request is not valid HTTP/1.1: its first line, a header or the framing of its body is malformed.",
+        code="malformed_request",
+    )
+
+
 def missing(param: str) -> ApiError:
     """A field that must be there and is not."""
     return ApiError(400, f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter")

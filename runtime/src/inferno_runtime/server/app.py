@@ -3,12 +3,16 @@
 from tornado.httpserver import HTTPServer
 from tornado.web import Application
 
-from inferno_runtime.server.base import Context, NotFoundHandler, log_request
+from inferno_runtime.server.base import NotFoundHandler, log_request
 from inferno_runtime.server.completions import ChatHandler, CompletionHandler
+from inferno_runtime.server.context import Context
 from inferno_runtime.server.embeddings import EmbeddingsHandler
 from inferno_runtime.server.health import HealthHandler, LiveHandler, MetricsHandler, ReadyHandler
 from inferno_runtime.server.models import ModelHandler, ModelsHandler
+from inferno_runtime.server.monitoring import ProfileStatsHandler, QueueStatusHandler, RecentProfilesHandler
+from inferno_runtime.server.openapi import OpenApiHandler
 from inferno_runtime.server.sse import SseHandler
+from inferno_runtime.server.transport import Server
 from inferno_runtime.server.websocket import SocketHandler
 
 _IDLE_SECONDS = 300.0  # a connection without a request; longer than load balancers keep theirs
@@ -31,6 +35,10 @@ def application(context: Context) -> Application:
             (r"/health/live", LiveHandler, shared),
             (r"/health/ready", ReadyHandler, shared),
             (r"/metrics", MetricsHandler, shared),
+            (r"/metrics/profiles/recent", RecentProfilesHandler, shared),
+            (r"/metrics/profiles/stats", ProfileStatsHandler, shared),
+            (r"/metrics/queue/status", QueueStatusHandler, shared),
+            (r"/openapi\.json", OpenApiHandler, shared),
         ],
         default_handler_class=NotFoundHandler,
         default_handler_args=shared,
@@ -40,4 +48,4 @@ def application(context: Context) -> Application:
 
 def http_server(app: Application) -> HTTPServer:
     """A server that leaves the bodies' limits to the handlers, which can answer."""
-    return HTTPServer(app, max_body_size=_NO_LIMIT, idle_connection_timeout=_IDLE_SECONDS)
+    return Server(app, max_body_size=_NO_LIMIT, idle_connection_timeout=_IDLE_SECONDS)

@@ -3,68 +3,30 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable
 from types import TracebackType
-from typing import ClassVar, Protocol, cast
+from typing import Any, ClassVar, cast
 
 from tornado.http1connection import HTTP1Connection
 from tornado.httputil import HTTPServerRequest
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
-from inferno_runtime.config import RuntimeConfig
 from inferno_runtime.openai import errors
 from inferno_runtime.openai.errors import ApiError
-from inferno_runtime.server.access import Access, Caller, metered
+from inferno_runtime.server.access import Caller, metered
 from inferno_runtime.server.auth import guarded
+from inferno_runtime.server.compression import IDENTITY, LARGE_BODY, body_coding, compress
+from inferno_runtime.server.context import Context
 from inferno_runtime.server.limits import Meter
 from inferno_runtime.server.logging import request_id
-from inferno_runtime.server.metrics import Metrics
-from inferno_runtime.server.registry import Registry
+from inferno_runtime.server.record import Ended, record
 
-_access = logging.getLogger("inferno_runtime.access")
 _log = logging.getLogger(__name__)
 
 API_VERSION = "2023-06-01"
-CLIENT_CLOSED = 499  # in the log and the metrics only: nobody is left to read it
 _LINGER_SECONDS = 5.0
 # A body up to this size is received though its request is refused, so that the connection can go on.
 _REFUSED_BODY = 64 * 1024
-
-
-class Socket(Protocol):
-    """A connection that outlives its requests; see `server.websocket`."""
-
-    def drain(self) -> None:
-        """End it once nothing runs on it."""
-
-
-@dataclass(slots=True)
-class Context:
-    """What the handlers of one application share."""
-
-    config: RuntimeConfig
-    registry: Registry
-    metrics: Metrics
-    started: float  # Unix time
-    access: Access
-    in_flight: set[RequestHandler] = field(default_factory=set)
-    sockets: set[Socket] = field(default_factory=set)
-    idle: asyncio.Event = field(default_factory=asyncio.Event)  # set while nothing is in flight
-
-    def __post_init__(self) -> None:
-        self.idle.set()
-
-    def enter(self, handler: RequestHandler) -> None:
-        """A request is being worked on: a server that drains waits for it."""
-        self.in_flight.add(handler)
-        self.idle.clear()
-
-    def leave(self, handler: RequestHandler) -> None:
-        """It no longer is."""
-        self.in_flight.discard(handler)
-        if not self.in_flight:
-            self.idle.set()
 
 
 @stream_request_body
@@ -106,6 +68,7 @@ class BaseHandler(RequestHandler):
         self.set_header("Server", "inferno")
         self.set_header("X-Request-Id", self.request_id)
         self.set_header("openai-version", API_VERSION)
+        self.set_header("Vary", "Accept-Encoding")
         self.set_header("Content-Type", "application/json")
 
     def compute_etag(self) -> None:
@@ -189,6 +152,7 @@ class BaseHandler(RequestHandler):
             self._fail(error)
             return
         self._write_api_error(error)
+        self._encode_body()
         self.set_header("Connection", "close")
         self.set_header("Content-Length", sum(map(len, self._write_buffer)))
         asyncio.get_running_loop().call_later(_LINGER_SECONDS, self._end_linger)
@@ -238,6 +202,35 @@ class BaseHandler(RequestHandler):
             raise self._refusal
         return self._refused
 
+    # The answer
+
+    def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> "asyncio.Future[None]":
+        """End the response; a body that is sent whole is compressed as the client likes it best, if it pays.
+
+        To be awaited where the body may be large: it is compressed in a thread then.
+        """
+        if chunk is not None:
+            self.write(chunk)
+        if self._headers_written:
+            return super().finish()
+        size = sum(map(len, self._write_buffer))
+        if size > LARGE_BODY and self._status_code < 400:
+            return asyncio.ensure_future(self._finish_large())
+        self._encode_body()
+        return super().finish()
+
+    async def _finish_large(self) -> None:
+        await asyncio.to_thread(self._encode_body)
+        await super().finish()
+
+    def _encode_body(self) -> None:
+        """Put what was written so far into the coding that the client likes best, as a whole."""
+        body = b"".join(self._write_buffer)
+        coding = body_coding(self.request.headers.get("Accept-Encoding"), len(body))
+        if coding != IDENTITY:
+            self._write_buffer = [compress(body, coding)]
+            self.set_header("Content-Encoding", coding)
+
     # Errors
 
     def _fail(self, error: ApiError) -> None:
@@ -279,53 +272,25 @@ class BaseHandler(RequestHandler):
     # The log
 
     def log_request(self, status: int) -> None:
-        """Write the access log's line, once."""
-        if self._logged:
-            return
-        self._logged = True
-        write_access_line(
-            level=self.log_level,
+        """Record the request, once."""
+        if not self._logged:
+            self._logged = True
+            record(self.context, self.ended(status))
+
+    def ended(self, status: int) -> Ended:
+        """The request as it is recorded."""
+        return Ended(
             method=str(self.request.method),
             path=self.request.path,
+            endpoint=self.endpoint,
             status=status,
-            seconds=asyncio.get_running_loop().time() - self.began,
+            began=self.began,
             request_id=self.request_id,
             model=self.model_label,
+            headers=self.request.headers,
             fields=self.log_fields,
+            level=self.log_level,
         )
-        if self.endpoint:
-            self.context.metrics.requests.labels(self.model_label, self.endpoint, str(status)).inc()
-
-
-def write_access_line(
-    *,
-    level: int = logging.INFO,
-    method: str,
-    path: str,
-    status: int,
-    seconds: float,
-    request_id: str,
-    model: str,
-    fields: Mapping[str, object],
-) -> None:
-    """Write the access log's line of one request."""
-    _access.log(
-        level,
-        "%s %s %d %.1f ms",
-        method,
-        path,
-        status,
-        seconds * 1000,
-        extra={
-            "method": method,
-            "path": path,
-            "status": status,
-            "ms": round(seconds * 1000, 1),
-            "request_id": request_id,
-            **({"model": model} if model else {}),
-            **fields,
-        },
-    )
 
 
 def log_request(handler: RequestHandler) -> None:

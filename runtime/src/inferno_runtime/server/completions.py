@@ -53,7 +53,10 @@ class CompletionsHandler(RunHandler):
             await self.stream(run, EventStream(self), Chunks(answer, job))
         else:
             await run.submit()
-            await self.finish(answer.whole(await run.whole(), run.usage))
+            results = await run.whole()
+            with run.writing():
+                await self.finish(answer.whole(results, run.usage))
+            run.done()
 
 
 class ChatHandler(CompletionsHandler):

@@ -15,10 +15,11 @@ from inferno_runtime.openai import errors, websocket
 from inferno_runtime.openai.errors import ApiError
 from inferno_runtime.openai.websocket import Inference, ServerMessage
 from inferno_runtime.server.access import Caller
-from inferno_runtime.server.base import CLIENT_CLOSED, Context, write_access_line
+from inferno_runtime.server.context import Context
 from inferno_runtime.server.flow import Backlog, Level, Window
 from inferno_runtime.server.generate import Run
 from inferno_runtime.server.logging import request_id as logged_id
+from inferno_runtime.server.record import CLIENT_CLOSED, Ended, record
 from inferno_runtime.server.work import Arrival
 from inferno_runtime.worker.generation import Delta
 
@@ -67,7 +68,7 @@ class Exchange:
         """request_id: the client's or one of the server's; request: the connection's handshake; caller: who made it."""
         self.id = request_id
         self._loop = asyncio.get_running_loop()
-        self._arrival = Arrival(self._loop.time(), request.headers, caller, caller.meter())
+        self._arrival = Arrival(_ENDPOINT, request_id, self._loop.time(), request.headers, caller, caller.meter())
         self._context = context
         self._outbox = outbox
         self._message = message
@@ -93,6 +94,8 @@ class Exchange:
             if not self._cancelled:
                 await self._answer()
             self._complete()
+            if not self._cancelled:
+                self._run.done()
         except ApiError as failure:
             error = failure
         except WebSocketClosedError:
@@ -111,7 +114,7 @@ class Exchange:
         if error is not None:
             status = error.status
             self._tell(websocket.Error(self.id, error.fields))
-        self._write_log(status, error)
+        self._record(status, error)
 
     def cancel(self) -> None:
         """End the request at the client's wish."""
@@ -203,14 +206,20 @@ class Exchange:
         with contextlib.suppress(WebSocketClosedError):
             self._outbox.put(message)
 
-    def _write_log(self, status: int, error: ApiError | None) -> None:
-        write_access_line(
-            method="WS",
-            path=self._path,
-            status=status,
-            seconds=self._loop.time() - self._arrival.at,
-            request_id=self.id,
-            model=self._run.model,
-            fields=self._arrival.caller.log_fields | self._run.log_fields | ({"error": error.code} if error else {}),
+    def _record(self, status: int, error: ApiError | None) -> None:
+        run, arrival = self._run, self._arrival
+        record(
+            self._context,
+            Ended(
+                method="WS",
+                path=self._path,
+                endpoint=arrival.endpoint,
+                status=status,
+                began=arrival.at,
+                request_id=self.id,
+                model=run.model,
+                headers=arrival.headers,
+                fields={**arrival.caller.log_fields, **run.log_fields, **({"error": error.code} if error else {})},
+                traced=run,
+            ),
         )
-        self._context.metrics.requests.labels(self._run.model, _ENDPOINT, str(status)).inc()

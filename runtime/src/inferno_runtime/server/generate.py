@@ -1,15 +1,17 @@
 """A request for text on its way through an engine: its sequences, and how fast their text is handed over."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
-from inferno_runtime.engine.request import FinishReason
+from inferno_runtime.engine.request import FinishReason, Usage
 from inferno_runtime.openai import convert
 from inferno_runtime.openai.convert import Job
-from inferno_runtime.openai.requests import GenerationRequest
+from inferno_runtime.openai.requests import ChatRequest, GenerationRequest
 from inferno_runtime.openai.responses import usage_object
-from inferno_runtime.server.base import Context
+from inferno_runtime.server import spans
+from inferno_runtime.server.context import Context
+from inferno_runtime.server.tracing import Attribute
 from inferno_runtime.server.work import Arrival, Work, aside
 from inferno_runtime.worker.generation import Delta, Generation
 
@@ -28,6 +30,7 @@ class Run(Work):
         super().__init__(context, arrival)
         self.generations: list[Generation] = []
         self._charged = 0  # generated tokens
+        self._request: GenerationRequest | None = None
         self._job: Job
 
     async def take(self, decode: Callable[[], GenerationRequest], size: int) -> Job:
@@ -35,9 +38,9 @@ class Run(Work):
 
         Raises `ApiError`.
         """
-        request = await aside(decode, size)
+        self._request = request = await aside(decode, size)
         target = self._find(request.model, request.priority).target
-        self._job = await aside(lambda: convert.job_of(request, target), size)
+        self._job = await self._tokenized(lambda: convert.job_of(request, target), size)
         return self._job
 
     async def submit(self) -> None:
@@ -73,11 +76,6 @@ class Run(Work):
                 for index, generation in enumerate(self.generations)
             )
 
-    def cancel(self) -> None:
-        for generation in self.generations:
-            generation.cancel()
-        self._charge(sum(generation.completion_tokens for generation in self.generations) - self._charged)
-
     def pace(self) -> tuple[int, float]:
         """The configured pace."""
         return self._config.token_batch_size, self._config.token_batch_ms / 1000
@@ -97,32 +95,65 @@ class Run(Work):
         }
 
     @property
+    def span_name(self) -> str:
+        return f"{self._operation} {self.model}".rstrip()
+
+    @property
+    def span_attributes(self) -> dict[str, Attribute]:
+        return spans.attributes(self._operation, self._request, self.model, self.generations)
+
+    def span_events(self, offset: float) -> tuple[tuple[str, float], ...]:
+        return spans.events(self.generations, offset)
+
+    @property
+    def _operation(self) -> str:
+        """OpenTelemetry's name for it; of one that could not be read the endpoint tells."""
+        chat = isinstance(self._request, ChatRequest) or self._arrival.endpoint == "chat_completions"
+        return "chat" if chat else "text_completion"
+
+    def _stop(self) -> None:
+        for generation in self.generations:
+            generation.cancel()
+        self._charge(sum(generation.completion_tokens for generation in self.generations) - self._charged)
+
+    @property
     def _taken(self) -> bool:
         return bool(self.generations)
+
+    @property
+    def _usages(self) -> Sequence[Usage]:
+        return [generation.usage for generation in self.generations]
+
+    @property
+    def _first(self) -> float | None:
+        times = [generation.first_token_at for generation in self.generations]
+        return min((at - self._arrival.at for at in times if at is not None), default=None)
 
     async def _read_whole(self, generation: Generation) -> tuple[str, FinishReason]:
         delta = await generation.read_all(self._charge)
         reason = delta.finish_reason or FinishReason.STOP
-        self._observe(generation, reason, self._elapsed() - generation.usage.decode)
+        self._observe(generation, reason)
         return delta.text, reason
 
     async def _read_into(self, write: Write, pace: Pace, index: int, generation: Generation) -> None:
-        first: float | None = None
+        clock = asyncio.get_running_loop().time
         while True:
             delta = await generation.read(*pace())
             self._charge(delta.tokens)
-            if first is None:
-                first = self._elapsed()
+            began = clock()
             await write(index, delta)
+            self._write += clock() - began
             if delta.finish_reason is not None:
-                self._observe(generation, delta.finish_reason, first)
+                self._observe(generation, delta.finish_reason)
                 return
 
     def _charge(self, tokens: int) -> None:
         self._charged += tokens
         self._meter.output(tokens)
 
-    def _observe(self, generation: Generation, reason: FinishReason, first: float) -> None:
+    def _observe(self, generation: Generation, reason: FinishReason) -> None:
+        """Note a sequence that has ended."""
+        first = None if generation.first_token_at is None else generation.first_token_at - self._arrival.at
         self._context.metrics.sequence(self.model, generation.usage, reason, first, self._elapsed())
 
 

@@ -2,14 +2,17 @@
 
 import asyncio
 import logging
+from dataclasses import replace
 from collections.abc import Coroutine
 
 from tornado.iostream import StreamClosedError
 
 from inferno_runtime.openai import errors
 from inferno_runtime.openai.errors import ApiError
-from inferno_runtime.server.base import CLIENT_CLOSED, BaseHandler, Context
+from inferno_runtime.server.base import BaseHandler
+from inferno_runtime.server.context import Context
 from inferno_runtime.server.generate import Run
+from inferno_runtime.server.record import CLIENT_CLOSED, Ended
 from inferno_runtime.server.stream import EventStream
 from inferno_runtime.server.work import Arrival, Work
 from inferno_runtime.worker.generation import Delta
@@ -32,7 +35,7 @@ class WorkHandler(BaseHandler):
     @property
     def arrival(self) -> Arrival:
         """The request as `Work` wants it."""
-        return Arrival(self.began, self.request.headers, self.caller, self.meter)
+        return Arrival(self.endpoint, self.request_id, self.began, self.request.headers, self.caller, self.meter)
 
     async def carry_out(self, work: Work, answering: Coroutine[None, None, None]) -> None:
         """Answer the request, until the client goes away. Raises `ApiError`."""
@@ -60,11 +63,11 @@ class WorkHandler(BaseHandler):
             self._task.cancel()
         self.log_request(CLIENT_CLOSED)
 
-    def log_request(self, status: int) -> None:
-        if self._work is not None:
-            self.model_label = self._work.model
-            self.log_fields |= self._work.log_fields
-        super().log_request(status)
+    def ended(self, status: int) -> Ended:
+        ended, work = super().ended(status), self._work
+        if work is None:
+            return ended
+        return replace(ended, model=work.model, fields={**work.log_fields, **ended.fields}, traced=work)
 
 
 class StreamedAnswer:
@@ -101,6 +104,7 @@ class RunHandler(WorkHandler):
                 await run.submit()
                 await run.stream(write)
                 await stream.end(answer.end(run))
+            run.done()
         except ApiError as error:
             run.cancel()  # which need not wait until the client has heard of it
             await stream.fail(error)

@@ -15,10 +15,11 @@ from inferno_runtime.config import RuntimeConfig
 from inferno_runtime.memory import give_back
 from inferno_runtime.server.access import Access
 from inferno_runtime.server.app import application, http_server
-from inferno_runtime.server.base import Context
+from inferno_runtime.server.context import Context
 from inferno_runtime.server.logging import configure
 from inferno_runtime.server.metrics import Metrics
 from inferno_runtime.server.registry import Registry, Served
+from inferno_runtime.server.tracing import load_tracer
 from inferno_runtime.worker.client import EngineClient
 
 _log = logging.getLogger(__name__)
@@ -28,8 +29,8 @@ _LAST_WORDS_SECONDS = 2.0  # for the error events of streams that were cut off
 async def serve(config: RuntimeConfig) -> int:
     """Serve `config` until a signal ends it. Returns the exit status of the process.
 
-    Raises `ModelError`, `AccessError` or `OSError` where a model cannot be served, its keys or limits cannot be used, or
-    the address cannot be listened on.
+    Raises `ModelError`, `AccessError`, `TracingError` or `OSError` where a model cannot be served, its keys or limits cannot
+    be used, requests cannot be traced as the configuration asks, or the address cannot be listened on.
     """
     configure(config.server)
     return await Server(config).run()
@@ -44,7 +45,8 @@ class Server:
         engines = [EngineClient(served) for served in config.models]
         registry = Registry(engines, config.server.max_sequences)
         metrics = Metrics(lambda: [(served.name, served.engine.stats) for served in registry])
-        self._context = Context(config, registry, metrics, time.time(), Access(config.server))
+        tracer = load_tracer(config.server)
+        self._context = Context(config, registry, metrics, time.time(), Access(config.server), tracer=tracer)
         self._http: HTTPServer = http_server(application(self._context))
         self._end = asyncio.Event()  # set by the first signal
         self._at_once = asyncio.Event()  # set by the second
@@ -62,6 +64,8 @@ class Server:
             watching.cancel()
             self._http.stop()
             await self._stop_engines()
+            if self._context.tracer is not None:
+                self._context.tracer.close()
 
     async def _serve(self) -> int:
         loading = asyncio.create_task(self._load())

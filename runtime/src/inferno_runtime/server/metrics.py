@@ -1,9 +1,16 @@
-"""Prometheus metrics: counters and histograms of requests, gauges of the engines. Observed once per request."""
+"""Prometheus metrics: counters and histograms of requests, observed once per sequence, and what the engines report.
+
+Everything is observed and exposed on the event loop, so a scrape sees whole sequences only. Labels are the models that are
+served, the endpoints, the statuses and the reasons to end: nothing that a client can make up.
+
+The names are vLLM's where it has such a metric, with `inferno_` before them, so that dashboards and the Gateway API's
+inference extension, whose names are settings, need only another prefix.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 
@@ -24,7 +31,12 @@ class Stats(Protocol):
     queued: int
     paused: int
     kv_usage: float
+    steps: int
     restarts: int
+    preemptions: int
+    drafted: int
+    accepted: int
+    store_bytes: int
 
 
 class Metrics:
@@ -38,6 +50,8 @@ class Metrics:
         self._success = self._counter("request_success", "Sequences that came to an end.", "finished_reason")
         self._prompt = self._counter("prompt_tokens", "Prompt tokens.")
         self._generated = self._counter("generation_tokens", "Generated tokens.")
+        self._sought = self._counter("prefix_cache_queries", "Prompt tokens that were looked for in the prefix cache.")
+        self._found = self._counter("prefix_cache_hits", "Prompt tokens that were found in the prefix cache.")
         self._first = self._histogram("time_to_first_token_seconds", "From arrival to the first token.", _SECONDS)
         self._token = self._histogram(
             "time_per_output_token_seconds", "Between two tokens of a sequence, on average.", _SECONDS_PER_TOKEN
@@ -48,6 +62,8 @@ class Metrics:
         self._decode = self._histogram("request_decode_time_seconds", "Generating.", _SECONDS)
         self._prompts = self._histogram("request_prompt_tokens", "Prompt tokens of a sequence.", _TOKENS)
         self._answers = self._histogram("request_generation_tokens", "Generated tokens of a sequence.", _TOKENS)
+        # The server's own process_*, not the engines'.
+        ProcessCollector(registry=self._registry)
 
     def sequence(self, model: str, usage: Usage, reason: FinishReason, first: float | None, whole: float) -> None:
         """Observe a sequence that has ended.
@@ -57,6 +73,8 @@ class Metrics:
         self._success.labels(model, reason.value).inc()
         self._prompt.labels(model).inc(usage.prompt_tokens)
         self._generated.labels(model).inc(usage.completion_tokens)
+        self._sought.labels(model).inc(usage.prompt_tokens)
+        self._found.labels(model).inc(usage.cached_tokens)
         if first is not None:
             self._first.labels(model).observe(first)
         if usage.completion_tokens > 1:
@@ -86,11 +104,56 @@ class Metrics:
         """Everything in Prometheus' text format."""
         return generate_latest(self._registry)
 
+    def families(self) -> Iterable[Metric]:
+        """Every metric with its samples."""
+        return self._registry.collect()
+
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
         return Counter(f"inferno_{name}", meaning, ("model_name", *labels), registry=self._registry)
 
     def _histogram(self, name: str, meaning: str, buckets: tuple[float, ...]) -> Histogram:
         return Histogram(f"inferno_{name}", meaning, ("model_name",), registry=self._registry, buckets=buckets)
+
+
+# What is read from an engine's report: name, kind, meaning and where it stands.
+_Family = type[GaugeMetricFamily] | type[CounterMetricFamily]
+_REPORTED: tuple[tuple[str, _Family, str, Callable[[Stats], float]], ...] = (
+    ("num_requests_running", GaugeMetricFamily, "Sequences that are evaluated.", lambda stats: stats.active),
+    ("num_requests_waiting", GaugeMetricFamily, "Sequences in the queue.", lambda stats: stats.queued),
+    (
+        "num_requests_paused",
+        GaugeMetricFamily,
+        "Sequences whose clients take too little.",
+        lambda stats: stats.paused,
+    ),
+    ("kv_cache_usage_ratio", GaugeMetricFamily, "Share of the KV cache in use, 0 to 1.", lambda stats: stats.kv_usage),
+    (
+        "prefix_store_bytes",
+        GaugeMetricFamily,
+        "Host memory that holds the prefixes of earlier sequences.",
+        lambda stats: stats.store_bytes,
+    ),
+    ("engine_steps", CounterMetricFamily, "Batches that were evaluated.", lambda stats: stats.steps),
+    ("engine_restarts", CounterMetricFamily, "Times that an engine was started again.", lambda stats: stats.restarts),
+    (
+        "num_preemptions",
+        CounterMetricFamily,
+        "Times that a sequence gave its memory up and went on later.",
+        lambda stats: stats.preemptions,
+    ),
+    (
+        "spec_decode_num_draft_tokens",
+        CounterMetricFamily,
+        "Tokens that were guessed and evaluated.",
+        lambda stats: stats.drafted,
+    ),
+    (
+        "spec_decode_num_accepted_tokens",
+        CounterMetricFamily,
+        "Guessed tokens that stood.",
+        lambda stats: stats.accepted,
+    ),
+)
 
 
 class _EngineCollector:
@@ -100,20 +163,9 @@ class _EngineCollector:
         self._engines = engines
 
     def collect(self) -> Iterator[Metric]:
-        label = ["model_name"]
-        running = GaugeMetricFamily("inferno_num_requests_running", "Sequences that are evaluated.", labels=label)
-        waiting = GaugeMetricFamily("inferno_num_requests_waiting", "Sequences in the queue.", labels=label)
-        paused = GaugeMetricFamily(
-            "inferno_num_requests_paused", "Sequences whose clients take too little.", labels=label
-        )
-        usage = GaugeMetricFamily("inferno_kv_cache_usage_ratio", "Share of the KV cache in use, 0 to 1.", labels=label)
-        restarts = CounterMetricFamily(
-            "inferno_engine_restarts", "Times that an engine was started again.", labels=label
-        )
-        for name, stats in self._engines():
-            running.add_metric([name], stats.active)
-            waiting.add_metric([name], stats.queued)
-            paused.add_metric([name], stats.paused)
-            usage.add_metric([name], stats.kv_usage)
-            restarts.add_metric([name], stats.restarts)
-        yield from (running, waiting, paused, usage, restarts)
+        engines = list(self._engines())
+        for name, kind, meaning, value in _REPORTED:
+            family = kind(f"inferno_{name}", meaning, labels=["model_name"])
+            for model, stats in engines:
+                family.add_metric([model], value(stats))
+            yield family

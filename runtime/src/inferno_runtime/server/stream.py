@@ -9,6 +9,7 @@ from tornado.iostream import IOStream, StreamClosedError
 from inferno_runtime.openai import errors
 from inferno_runtime.openai.errors import ApiError
 from inferno_runtime.server.base import BaseHandler
+from inferno_runtime.server.compression import Encoder, encoder, negotiate
 
 _LAST_WORDS_SECONDS = 5.0
 _COMMENT = b": waiting\n\n"
@@ -25,7 +26,7 @@ def bound_send_buffer(stream: IOStream) -> None:
 
 
 class EventStream:
-    """The events of one response.
+    """The events of one response, in the coding that the client likes best.
 
     The headers leave with the first event, so that what fails before it still has a status of its own. Several tasks
     may send.
@@ -41,6 +42,8 @@ class EventStream:
         self._loop = asyncio.get_running_loop()
         self._sent_at = self._loop.time()
         self.open = False  # whether the response has begun
+        self._encoder: Encoder | None = None
+        self._ended = False
         # The connection keeps only the last write's future, so writers must take turns to wait for theirs.
         self._turn = asyncio.Lock()
         self._timer = self._loop.call_later(self._silence, self._beat)
@@ -53,25 +56,38 @@ class EventStream:
         if not events:
             return
         async with self._turn:
+            if self._ended:  # a comment, which the last event has overtaken
+                return
             self._sent_at = self._loop.time()
             if not self.open:
-                self.open = True
-                self._handler.set_header("Content-Type", "text/event-stream; charset=utf-8")
-                self._handler.set_header("Cache-Control", "no-cache")
-                self._handler.set_header("X-Accel-Buffering", "no")
-                self._handler.write(events)
-                bound_send_buffer(self._handler.connection.stream)
-                await self._handler.flush()
-                # Events are small and must not wait for one another.
-                self._handler.connection.stream.set_nodelay(True)
+                await self._open(events)
                 return
             # What the handler's own write and flush add (joining, transforms) costs more than the event itself.
-            written = self._handler.connection.write(events)
+            written = self._handler.connection.write(self._encoded(events))
             if not written.done():
                 # Meanwhile the sequence waits, and after a while the engine pauses it.
                 await asyncio.wait((written,), timeout=self._patience)
                 if not written.done():
                     raise errors.client_stalled(self._patience)
+
+    async def _open(self, events: bytes) -> None:
+        self.open = True
+        handler = self._handler
+        handler.set_header("Content-Type", "text/event-stream; charset=utf-8")
+        handler.set_header("Cache-Control", "no-cache")
+        handler.set_header("X-Accel-Buffering", "no")
+        coding = negotiate(handler.request.headers.get("Accept-Encoding")).coding
+        self._encoder = encoder(coding)
+        if self._encoder is not None:
+            handler.set_header("Content-Encoding", coding)
+        handler.write(self._encoded(events))
+        bound_send_buffer(handler.connection.stream)
+        await handler.flush()
+        # Events are small and must not wait for one another.
+        handler.connection.stream.set_nodelay(True)
+
+    def _encoded(self, events: bytes) -> bytes:
+        return events if self._encoder is None else self._encoder.encode(events)
 
     async def fail(self, error: ApiError) -> None:
         """End with an error: raise it where nothing was sent yet, send it as an event otherwise."""
@@ -96,8 +112,13 @@ class EventStream:
             self._handler.connection.close()
 
     async def _finish(self) -> None:
+        self.close()
         connection = self._handler.connection
-        await self._handler.finish()
+        async with self._turn:
+            self._ended = True
+            if self._encoder is not None:
+                connection.write(self._encoder.end())
+            await self._handler.finish()
         if self._handler.request.version == "HTTP/1.0":
             # Which has no chunks: its clients know a stream's end by the connection's.
             connection.close()

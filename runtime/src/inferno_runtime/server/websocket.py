@@ -16,7 +16,8 @@ from tornado.websocket import WebSocketClosedError, WebSocketHandler
 from inferno_runtime.openai import errors, websocket
 from inferno_runtime.openai.errors import ApiError
 from inferno_runtime.openai.websocket import Ack, BadMessage, Cancel, ClientMessage, Inference, Ping, ServerMessage
-from inferno_runtime.server.base import BaseHandler, Context
+from inferno_runtime.server.base import BaseHandler
+from inferno_runtime.server.context import Context
 from inferno_runtime.server.exchange import Exchange, Outbox
 from inferno_runtime.server.flow import Level
 from inferno_runtime.server.origin import check_origin

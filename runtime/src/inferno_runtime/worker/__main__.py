@@ -20,7 +20,7 @@ from inferno_runtime.memory import give_back, memory_available
 from inferno_runtime.worker.connection import Connection
 from inferno_runtime.worker.draft import load_draft
 from inferno_runtime.worker.embedding import serve_embeddings
-from inferno_runtime.worker.frames import Cancel, Failed, Load, Log, Pause, Ready, Resume, Step, Submit, ToEngine
+from inferno_runtime.worker.frames import Cancel, Counters, Failed, Load, Log, Pause, Ready, Resume, Step, Submit, ToEngine
 from inferno_runtime.worker.tuning import StartTuner, governor
 
 _MOST_STORE_BYTES = 8 << 30  # that a pod takes for evicted prefixes without being told to
@@ -70,11 +70,12 @@ def serve_generation(connection: Connection, load: Load) -> None:
     give_back()
     tuning = tuner.tuning.wire() if tuner.tuning else {}
     connection.send(Ready(backend.info, backend.context, backend.slots, backend.description, tuning))
+    reporter = Reporter(scheduler)
     while True:
         for frame in connection.receive(wait=not scheduler.busy):
             _obey(scheduler, frame)
         if scheduler.busy:
-            connection.send(_step_frame(scheduler, scheduler.step()))
+            connection.send(reporter.frame(scheduler.step()))
 
 
 def _obey(scheduler: Scheduler, frame: ToEngine) -> None:
@@ -112,17 +113,30 @@ def _warm_up(backend: Backend) -> None:
     backend.clear(0)
 
 
-def _step_frame(scheduler: Scheduler, result: StepResult) -> Step:
-    return Step(
-        result.ids,
-        result.tokens,
-        result.started,
-        result.finished,
-        scheduler.active,
-        scheduler.queued,
-        scheduler.cells_used,
-        scheduler.queued_by_priority,
-    )
+class Reporter:
+    """Says what a step brought forth, and what the engine has counted, where that has changed."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._told = Counters()
+
+    def frame(self, result: StepResult) -> Step:
+        """The frame of a step that has just been made."""
+        scheduler, speculation = self._scheduler, self._scheduler.speculation
+        counters = Counters(scheduler.preemptions, speculation.drafted, speculation.accepted, scheduler.store_bytes)
+        changed = counters != self._told
+        self._told = counters
+        return Step(
+            result.ids,
+            result.tokens,
+            result.started,
+            result.finished,
+            scheduler.active,
+            scheduler.queued,
+            scheduler.cells_used,
+            scheduler.queued_by_priority,
+            counters if changed else None,
+        )
 
 
 def main() -> None:

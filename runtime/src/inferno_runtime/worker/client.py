@@ -14,11 +14,13 @@ from inferno_runtime.backends.base import ModelError, ModelInfo, Tokenizer
 from inferno_runtime.config import ServedModel, Task
 from inferno_runtime.engine.request import EmbeddingRequest, Priority, Request, Sampling
 from inferno_runtime.models.source import locate
+from inferno_runtime.worker.depth import Depth
 from inferno_runtime.worker.draft import check_vocabulary, draft_path
 from inferno_runtime.worker.encoding import Encoding
 from inferno_runtime.worker.errors import EngineLost, EngineUnavailable, Overloaded
 from inferno_runtime.worker.frames import (
     Cancel,
+    Counters,
     Embed,
     Encoded,
     Failed,
@@ -53,7 +55,7 @@ class EngineState(StrEnum):
 
 @dataclass(slots=True)
 class EngineStats:
-    """What the engine reported last."""
+    """What the engine reported last, and what its processes have counted since the server started."""
 
     active: int = 0
     queued: int = 0
@@ -62,6 +64,11 @@ class EngineStats:
     kv_usage: float = 0.0  # share of all cells
     steps: int = 0
     restarts: int = 0
+    preemptions: int = 0
+    drafted: int = 0  # tokens
+    accepted: int = 0  # of these
+    store_bytes: int = 0  # of prefixes that are kept in host memory
+    depth: Depth = field(default_factory=Depth)  # of the queue
 
 
 class EngineClient:
@@ -98,6 +105,7 @@ class EngineClient:
         self._draining = False
         self._failures = 0
         self._last_frame = 0.0
+        self._before = Counters()  # what the processes before this one had counted
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -283,6 +291,7 @@ class EngineClient:
     def _on_ready(self, frame: Ready) -> None:
         self.info, self.context, self.slots = frame.info, frame.context, frame.slots
         self.tuning = frame.tuning
+        self.stats.depth.set(0, asyncio.get_running_loop().time())
         if frame.info.task == "embed":
             shape = f"{frame.info.dimensions} dimensions, inputs of up to {frame.context} tokens"
         else:
@@ -310,9 +319,7 @@ class EngineClient:
         self._fail_all(
             EngineLost("The model's engine ended unexpectedly and is being started again; retry the request.")
         )
-        self.stats.active = self.stats.queued = 0
-        self.stats.queued_by_priority = {}
-        self.stats.kv_usage = 0.0
+        self._forget_process()
         reason = f"the engine ended unexpectedly ({end})"
         while True:
             if not self._draining:
@@ -348,8 +355,9 @@ class EngineClient:
 
     def _on_step(self, step: Step) -> None:
         stats = self.stats
-        stats.steps += 1
-        stats.active, stats.queued = step.active, step.queued
+        self._on_load(step.active, step.queued)
+        if step.counters is not None:
+            self._on_counters(step.counters)
         stats.queued_by_priority = dict(zip(Priority, step.queued_by_priority, strict=False))
         stats.kv_usage = step.cells_used / (self.slots * self.context)
         generations = cast(dict[int, Generation], self._generations)
@@ -368,15 +376,36 @@ class EngineClient:
                 ended.on_finished(finished)
 
     def _on_encoded(self, frame: Encoded) -> None:
-        stats = self.stats
-        stats.steps += 1
-        stats.active, stats.queued = frame.active, frame.queued
+        self._on_load(frame.active, frame.queued)
         self._failures = 0
         self.alive = True
         for answer in frame.answers:
             self._cancelled.discard(answer.id)
             if isinstance(encoding := self._forget(answer.id), Encoding):
                 encoding.on_answer(answer)
+
+    def _on_load(self, active: int, queued: int) -> None:
+        """What the engine has to do after a step."""
+        stats = self.stats
+        stats.steps += 1
+        if queued != stats.queued:
+            stats.depth.set(queued, self._last_frame)
+        stats.active, stats.queued = active, queued
+
+    def _on_counters(self, counters: Counters) -> None:
+        stats, before = self.stats, self._before
+        stats.preemptions = before.preemptions + counters.preemptions
+        stats.drafted = before.drafted + counters.drafted
+        stats.accepted = before.accepted + counters.accepted
+        stats.store_bytes = counters.store_bytes
+
+    def _forget_process(self) -> None:
+        """Nothing is evaluated or held any more; what was counted stays."""
+        stats = self.stats
+        stats.active = stats.queued = stats.store_bytes = 0
+        stats.queued_by_priority = {}
+        stats.kv_usage = 0.0
+        self._before = Counters(stats.preemptions, stats.drafted, stats.accepted)
 
     def _fail_all(self, error: EngineLost | EngineUnavailable) -> None:
         generations = list(self._generations.values())

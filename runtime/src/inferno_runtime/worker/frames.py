@@ -81,6 +81,15 @@ class Log(msgspec.Struct, frozen=True, array_like=True, tag=2):
     message: str
 
 
+class Counters(msgspec.Struct, frozen=True, array_like=True):
+    """What the engine has counted since its process began, and what it holds for later."""
+
+    preemptions: int = 0
+    drafted: int = 0  # tokens
+    accepted: int = 0  # of these
+    store_bytes: int = 0  # of prefixes, in host memory
+
+
 class Step(msgspec.Struct, frozen=True, array_like=True, tag=3):
     """What one step brought forth; `ids` and `tokens` run in parallel."""
 
@@ -92,6 +101,7 @@ class Step(msgspec.Struct, frozen=True, array_like=True, tag=3):
     queued: int
     cells_used: int
     queued_by_priority: tuple[int, ...] = ()  # in the order of `Priority`
+    counters: Counters | None = None  # where they are not what the last step said
 
 
 class Encoded(msgspec.Struct, frozen=True, array_like=True, tag=4):

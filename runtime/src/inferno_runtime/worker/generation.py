@@ -10,8 +10,9 @@ from inferno_runtime.worker.errors import EngineError, GenerationFailed, Generat
 
 MOST_UNREAD = 256  # tokens that are kept for a reader who is busy elsewhere; with more the engine pauses
 
-# Tokens of a text that is read as a whole are told of in such numbers, or after so long.
-_TOLD_TOGETHER = 64
+# Tokens that become text together, where nothing asks for it sooner: joining them costs less than each by itself. A text
+# that is read as a whole is told of in such numbers, or after so long.
+_TOGETHER = 64
 _TOLD_SECONDS = 1.0
 
 
@@ -49,9 +50,11 @@ class Generation:
         self.completion_tokens = 0
         self.cached_tokens = 0
         self._detokenizer = Detokenizer(pieces, stop)
+        self._most_tokens = 1 if stop else _TOGETHER  # a stop string must be found before the next step
         self._cancel = cancel
         self._pause = pause
         self._loop = asyncio.get_running_loop()
+        self._tokens: list[int] = []  # that are not text yet
         self._text: list[str] = []
         self._unread = 0  # tokens
         self._reason: FinishReason | None = None
@@ -68,10 +71,12 @@ class Generation:
         self._resumed = 0.0
         self._token_timeout = token_timeout
         self._token_timer: asyncio.TimerHandle | None = None
+        self.submitted = self._loop.time()
+        self.first_token_at: float | None = None  # on the loop's clock, as all points in time here
+        self.last_token_at: float | None = None
         self._queued = 0.0
         self._prefill = 0.0
-        self._first_token = 0.0
-        self._last_token = 0.0
+        self._detokenize = 0.0
 
     @property
     def ended(self) -> bool:
@@ -79,15 +84,27 @@ class Generation:
         return self._reason is not None or self._error is not None
 
     @property
+    def finish_reason(self) -> FinishReason | None:
+        """Why the sequence ended, once it has, and unless that was an error."""
+        return self._reason
+
+    @property
     def usage(self) -> Usage:
         """What the sequence has taken so far."""
+        first = decode = 0.0
+        if self.first_token_at is not None and self.last_token_at is not None:
+            # What is left of the time to the first token: sampling it, and its way here.
+            first = max(self.first_token_at - self.submitted - self._queued - self._prefill, 0.0)
+            decode = self.last_token_at - self.first_token_at
         return Usage(
             self.prompt_tokens,
             self.cached_tokens,
             self.completion_tokens,
             self._queued,
             self._prefill,
-            self._last_token - self._first_token,
+            decode,
+            first,
+            self._detokenize,
         )
 
     async def read(self, least: int = 1, wait: float = 0.0) -> Delta:
@@ -107,6 +124,7 @@ class Generation:
                 self._stop_timer()
         if self._error is not None and not self._unread:
             raise self._error
+        self._make_text()
         delta = Delta("".join(self._text), self._unread, None if self._error else self._reason)
         self._text.clear()
         self._unread = 0
@@ -123,7 +141,7 @@ class Generation:
         """
         parts: list[str] = []
         while True:
-            delta = await self.read(_TOLD_TOGETHER, _TOLD_SECONDS)
+            delta = await self.read(_TOGETHER, _TOLD_SECONDS)
             made(delta.tokens)
             parts.append(delta.text)
             if delta.finish_reason is not None:
@@ -157,20 +175,20 @@ class Generation:
         """Tokens came out of a step."""
         if self.ended:
             return
-        self._last_token = self._loop.time()
-        if not self.completion_tokens:
-            self._first_token = self._last_token
+        self.last_token_at = self._loop.time()
+        if self.first_token_at is None:
+            self.first_token_at = self.last_token_at
             self._watch_tokens(self._token_timeout)
         for token in tokens:
             self.completion_tokens += 1
             self._unread += 1
-            text = self._detokenizer.feed((token,))
-            if text:
-                self._text.append(text)
-            if self._detokenizer.stopped:
-                self._cancel(self.id)
-                self._end(FinishReason.STOP)
-                return
+            self._tokens.append(token)
+            if len(self._tokens) >= self._most_tokens:
+                self._make_text()
+                if self._detokenizer.stopped:
+                    self._cancel(self.id)
+                    self._end(FinishReason.STOP)
+                    return
         if self._waiter is None:
             if self._unread >= MOST_UNREAD and not self._crowded:
                 self._crowded = True
@@ -198,10 +216,20 @@ class Generation:
 
     def _end(self, reason: FinishReason) -> None:
         if not self.ended:
+            self._make_text()
             if text := self._detokenizer.finish():
                 self._text.append(text)
             self._reason = reason
             self._settle()
+
+    def _make_text(self) -> None:
+        """Turn the tokens that have come into text. Timed here, which is once an event and not once a token."""
+        if self._tokens:
+            began = self._loop.time()
+            if text := self._detokenizer.feed(self._tokens):
+                self._text.append(text)
+            self._tokens.clear()
+            self._detokenize += self._loop.time() - began
 
     def _time_out(self) -> None:
         if not self.ended:
@@ -223,7 +251,7 @@ class Generation:
 
     def _check_tokens(self, limit: float) -> None:
         """See whether a token is overdue; the timer is not set anew with each token, which would cost more."""
-        silent = 0.0 if self.paused else self._loop.time() - max(self._last_token, self._resumed)
+        silent = 0.0 if self.paused else self._loop.time() - max(self.last_token_at or 0.0, self._resumed)
         if silent < limit:
             self._watch_tokens(limit - silent)
         elif not self.ended:

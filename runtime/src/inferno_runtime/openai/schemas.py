@@ -1,0 +1,173 @@
+"""The shapes of answers, for the API's description. How they are written fast stands in `responses`."""
+
+from typing import Any, Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+Finish = Literal["stop", "length", "tool_calls"]
+
+
+class ErrorObject(msgspec.Struct, frozen=True):
+    """What went wrong."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorAnswer(msgspec.Struct, frozen=True):
+    """The body of every answer that is an error, and of the event that ends a stream which failed."""
+
+    error: ErrorObject
+
+
+class PromptTokensDetails(msgspec.Struct, frozen=True):
+    """What the prompt's tokens took."""
+
+    cached_tokens: int
+
+
+class UsageObject(msgspec.Struct, frozen=True):
+    """Tokens of all choices together."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
+
+
+class AnswerMessage(msgspec.Struct, frozen=True):
+    """What the model said."""
+
+    role: Literal["assistant"]
+    content: str | None
+    refusal: str | None
+
+
+class ChatChoice(msgspec.Struct, frozen=True):
+    """One answer of a chat."""
+
+    index: int
+    message: AnswerMessage
+    logprobs: dict[str, Any] | None
+    finish_reason: Finish
+
+
+class ChatCompletion(msgspec.Struct, frozen=True):
+    """The answer of `/v1/chat/completions`."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: UsageObject
+
+
+class Delta(msgspec.Struct, frozen=True):
+    """A further piece of a message."""
+
+    role: Literal["assistant"] | UnsetType = UNSET
+    content: str | UnsetType | None = UNSET
+    refusal: str | UnsetType | None = UNSET
+
+
+class ChatChunkChoice(msgspec.Struct, frozen=True):
+    """A piece of one answer of a chat."""
+
+    index: int
+    delta: Delta
+    logprobs: dict[str, Any] | None
+    finish_reason: Finish | None
+
+
+class ChatCompletionChunk(msgspec.Struct, frozen=True):
+    """The data of an event of `/v1/chat/completions`; `usage` is there where it was asked for, and null but in the last."""
+
+    id: str
+    object: Literal["chat.completion.chunk"]
+    created: int
+    model: str
+    choices: list[ChatChunkChoice]
+    usage: UsageObject | UnsetType | None = UNSET
+
+
+class CompletionChoice(msgspec.Struct, frozen=True):
+    """One continuation of a prompt, or a piece of it."""
+
+    text: str
+    index: int
+    logprobs: dict[str, Any] | None
+    finish_reason: Finish | None
+
+
+class Completion(msgspec.Struct, frozen=True):
+    """The answer of `/v1/completions`, and the data of its events."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    usage: UsageObject | UnsetType | None = UNSET
+
+
+class Model(msgspec.Struct, frozen=True):
+    """One model, under one of its names; `root` is the name that is its own."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    permission: list[Any]
+    root: str
+    parent: str | None
+    max_model_len: int | UnsetType = UNSET
+
+
+class ModelList(msgspec.Struct, frozen=True):
+    """Every model, under each of its names."""
+
+    object: Literal["list"]
+    data: list[Model]
+
+
+class EngineHealth(msgspec.Struct, frozen=True):
+    """The state of an engine; `active` and `queued` are sequences, `kv_usage` a share."""
+
+    state: Literal["starting", "ready", "restarting", "draining", "stopped"]
+    active: int
+    queued: int
+    kv_usage: float
+    tuning: dict[str, Any]
+    draft: str | None
+
+
+class ModelHealth(msgspec.Struct, frozen=True):
+    """The state of one of several models."""
+
+    model: str
+    format: str | None
+    engine: EngineHealth
+
+
+class Health(msgspec.Struct, frozen=True):
+    """The answer of `/health`; one model stands in the object itself, several in `models`."""
+
+    status: Literal["healthy", "loading", "unhealthy", "draining"]
+    version: str
+    uptime_seconds: float
+    reason: str | UnsetType = UNSET
+    model: str | UnsetType = UNSET
+    format: str | UnsetType | None = UNSET
+    engine: EngineHealth | UnsetType = UNSET
+    models: list[ModelHealth] | UnsetType = UNSET
+
+
+class Probe(msgspec.Struct, frozen=True):
+    """The answer of `/health/live` and `/health/ready`."""
+
+    status: Literal["healthy", "loading", "unhealthy", "draining", "live", "dead"]
+    reason: str | UnsetType = UNSET

@@ -1,0 +1,87 @@
+"""`/metrics/profiles/recent`, `/metrics/profiles/stats` and `/metrics/queue/status`: what requests took, as JSON."""
+
+import asyncio
+import logging
+
+import msgspec
+
+from inferno_runtime.openai import errors
+from inferno_runtime.openai.monitoring import DEFAULT_LIMIT, DEFAULT_WINDOW, MOST_RECENT, WindowName
+from inferno_runtime.server.base import BaseHandler
+from inferno_runtime.server.profiles import WINDOWS, Load
+from inferno_runtime.server.registry import Served
+
+
+class MonitoringHandler(BaseHandler):
+    """Takes the parameters that these paths share; others are ignored."""
+
+    log_level = logging.DEBUG
+
+    def model(self) -> Served | None:
+        """The model that `model` names, None for all. Raises `ApiError` (404)."""
+        name = self.get_query_argument("model", None)
+        return None if name is None else self.context.registry.find(name)
+
+    def window(self) -> WindowName:
+        """The window that `window` names. Raises `ApiError` (400)."""
+        name = self.get_query_argument("window", DEFAULT_WINDOW)
+        if name not in WINDOWS:
+            raise errors.bad_request(f"'window' must be one of {', '.join(WINDOWS)}, not '{name[:64]}'.", "window")
+        return name
+
+    def limit(self) -> int:
+        """The number that `limit` gives. Raises `ApiError` (400)."""
+        given = self.get_query_argument("limit", str(DEFAULT_LIMIT))
+        # A longer number is out of range, however long it takes to read.
+        limit = int(given) if given.isascii() and given.isdecimal() and len(given) <= 9 else 0
+        if not 1 <= limit <= MOST_RECENT:
+            raise errors.bad_request(
+                f"'limit' must be an integer from 1 to {MOST_RECENT}, not '{given[:64]}'.", "limit"
+            )
+        return limit
+
+    async def answer(self, body: msgspec.Struct) -> None:
+        """Send the answer, which nobody should keep."""
+        self.set_header("Cache-Control", "no-store")
+        await self.finish(msgspec.json.encode(body))
+
+
+class RecentProfilesHandler(MonitoringHandler):
+    """`/metrics/profiles/recent`."""
+
+    async def run(self) -> None:
+        limit, model = self.limit(), self.model()
+        await self.answer(self.context.profiles.recent(limit, _name(model)))
+
+
+class ProfileStatsHandler(MonitoringHandler):
+    """`/metrics/profiles/stats`."""
+
+    async def run(self) -> None:
+        window, model = self.window(), self.model()
+        await self.answer(self.context.profiles.stats(window, _name(model)))
+
+
+class QueueStatusHandler(MonitoringHandler):
+    """`/metrics/queue/status`."""
+
+    async def run(self) -> None:
+        window, model = self.window(), self.model()
+        load = _load(list(self.context.registry) if model is None else [model])
+        await self.answer(self.context.profiles.queue(window, load, _name(model)))
+
+
+def _name(model: Served | None) -> str | None:
+    return None if model is None else model.name
+
+
+def _load(models: list[Served]) -> Load:
+    now = asyncio.get_running_loop().time()
+    stats = [served.engine.stats for served in models]
+    return Load(
+        active=sum(each.active for each in stats),
+        queued=sum(each.queued for each in stats),
+        room=sum(served.engine.served.engine.max_queue - served.engine.stats.queued for served in models),
+        mean_depth=sum(each.depth.mean(now) for each in stats),
+        most_depth=max(each.depth.most for each in stats),
+    )
