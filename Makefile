@@ -47,6 +47,9 @@ bench: $(VENV)/.runtime  ## Compare with llama.cpp's and llama-cpp-python's serv
 bench-step: $(VENV)/.runtime  ## Measure what a step of the engine costs beside the model
 	$(BIN)/python -m benchmarks.step $(ARGS)
 
+bench-http: $(VENV)/.runtime  ## Measure what HTTP costs, with an engine that costs nothing
+	$(BIN)/python -m benchmarks.http $(ARGS)
+
 soak: $(VENV)/.runtime  ## Ten minutes of random requests, after which the memory must be what it was
 	$(BIN)/python -m benchmarks.soak $(ARGS)
 
@@ -71,4 +74,4 @@ $(VENV)/.dev: $(UV) requirements/dev.txt requirements/build.txt runtime/pyprojec
 	@$(PYTHON) scripts/install.py dev
 	@touch $@ $(VENV)/.runtime
 
-.PHONY: help run test unit lint format manifests docs images bench bench-step soak lock clean
+.PHONY: help run test unit lint format manifests docs images bench bench-step bench-http soak lock clean

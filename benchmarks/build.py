@@ -21,7 +21,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.model import make
+from benchmarks.loads import Load
+from benchmarks.model import make, make_encoder
 from inferno_runtime.backends.llama_cpp.library import choose_variant
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,8 +44,13 @@ class Built:
     site: Path  # for PYTHONPATH: llama_cpp over the libraries in `programs`
     example_server: Path
     model: Path
+    encoder: Path
     version: str  # of llama-cpp-python
     kernels: str  # which CPU library
+
+    def model_for(self, load: Load) -> Path:
+        """The model that a load asks."""
+        return self.encoder if load.embeds else self.model
 
 
 def build() -> Built:
@@ -59,12 +65,15 @@ def build() -> Built:
         python = _environment(cache)
         source = _source(cache, python, version, digest)
         programs = _programs(cache, source, libraries, chosen, python)
+        llama = source / "vendor" / "llama.cpp"
+        model = make(llama, cache / "model")
         return Built(
             programs=programs,
             python=python,
             site=_site(programs, source),
             example_server=source / "examples" / "server" / "server.py",
-            model=make(source / "vendor" / "llama.cpp", cache / "model"),
+            model=model,
+            encoder=make_encoder(llama, model),
             version=version,
             kernels=chosen.stem.removeprefix("libggml-cpu-") if chosen else "native",
         )

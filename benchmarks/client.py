@@ -34,9 +34,13 @@ class Job:
     def from_json(cls, text: str) -> "Job":
         values = json.loads(text)
         users = tuple(
-            User(**{**user, "turns": tuple(Turn(**turn) for turn in user["turns"])}) for user in values.pop("users")
+            User(**{**user, "turns": tuple(_turn(turn) for turn in user["turns"])}) for user in values.pop("users")
         )
         return cls(users=users, **values)
+
+
+def _turn(values: dict[str, Any]) -> Turn:
+    return Turn(**{**values, "texts": tuple(values["texts"])})
 
 
 @dataclass(slots=True)
@@ -48,6 +52,7 @@ class Record:
     asked: int  # tokens
     tokens: int = 0
     prompt_tokens: int = 0
+    vectors: int = 0
     times: list[float] = field(default_factory=list)  # of each event that brought text
     ended: float = 0.0
     finish: str = ""
@@ -79,20 +84,15 @@ async def _play_user(job: Job, user: User, clock: Any, records: list[Record]) ->
         if turn.pause:
             await asyncio.sleep(turn.pause)
         messages = [*history, {"role": "user", "content": turn.prompt}]
-        body = {
-            **job.fields,
-            "messages": messages,
-            "max_tokens": turn.max_tokens,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
-        if user.greedy:
-            body["temperature"] = 0
         record = Record(user.kind, clock(), turn.max_tokens)
         records.append(record)
+        text = ""
         try:
-            parser = await _ask(job, json.dumps(body).encode(), clock)
-            text = read_answer(parser, record)
+            if turn.texts:
+                read_vectors(await _ask(job, "/v1/embeddings", _embedding_body(job, turn), clock), record)
+            else:
+                body = _chat_body(job, user, turn, messages)
+                text = read_answer(await _ask(job, "/v1/chat/completions", body, clock), record)
         except (OSError, WireError, asyncio.CancelledError) as error:
             record.error = str(error) or type(error).__name__
             record.ended = clock()
@@ -107,10 +107,28 @@ async def _play_user(job: Job, user: User, clock: Any, records: list[Record]) ->
             history = [*messages, {"role": "assistant", "content": text}]
 
 
-async def _ask(job: Job, body: bytes, clock: Any) -> AnswerParser:
+def _chat_body(job: Job, user: User, turn: Turn, messages: list[dict[str, str]]) -> bytes:
+    body = {
+        **job.fields,
+        "messages": messages,
+        "max_tokens": turn.max_tokens,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    if user.greedy:
+        body["temperature"] = 0
+    return json.dumps(body).encode()
+
+
+def _embedding_body(job: Job, turn: Turn) -> bytes:
+    """As OpenAI's clients ask, which want vectors as base64."""
+    return json.dumps({"model": job.fields["model"], "input": turn.texts, "encoding_format": "base64"}).encode()
+
+
+async def _ask(job: Job, path: str, body: bytes, clock: Any) -> AnswerParser:
     reader, writer = await asyncio.open_connection(job.host, job.port)
     try:
-        writer.write(request(job.host, job.port, "/v1/chat/completions", body))
+        writer.write(request(job.host, job.port, path, body))
         parser = AnswerParser()
         while not parser.complete:
             data = await reader.read(_READ_BYTES)
@@ -121,6 +139,14 @@ async def _ask(job: Job, body: bytes, clock: Any) -> AnswerParser:
         return parser
     finally:
         writer.close()
+
+
+def read_vectors(parser: AnswerParser, record: Record) -> None:
+    """Put what an answer with vectors says into its record. They are counted, and not looked at."""
+    if parser.status != 200:
+        record.error = f"HTTP {parser.status}: {bytes(parser.body)[:200].decode(errors='replace')}"
+    else:
+        record.vectors = parser.body.count(b'"embedding":')
 
 
 def read_answer(parser: AnswerParser, record: Record) -> str:

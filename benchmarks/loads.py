@@ -15,6 +15,7 @@ class Turn:
     prompt: str
     max_tokens: int
     pause: float = 0.0
+    texts: tuple[str, ...] = ()  # to be turned into vectors, in place of a prompt to be answered
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class Load:
     context: int  # tokens per slot
     users: Users
     neighbour: bool = False  # whether another process keeps half of the cores busy
+    embeds: bool = False  # whether vectors are asked for, of an encoder
 
     def make(self, words: list[str], share: float = 1.0, seed: str = "") -> tuple[User, ...]:
         """The users; the same seed makes the same ones."""
@@ -114,6 +116,15 @@ def _partial(writer: Writer, share: float) -> tuple[User, ...]:
 def _repetition(writer: Writer, share: float) -> tuple[User, ...]:
     count = max(1, round(2 * share))
     return (User(tuple(Turn(writer.text(60), 768) for _ in range(count)), greedy=True),)
+
+
+def _embeddings(writer: Writer, share: float) -> tuple[User, ...]:
+    count = max(1, round(30 * share))
+
+    def turn() -> Turn:
+        return Turn("", 0, texts=tuple(writer.text(writer.random.randint(5, 60)) for _ in range(16)))
+
+    return tuple(User(tuple(turn() for _ in range(count))) for _ in range(8))
 
 
 LOADS = {
@@ -189,6 +200,15 @@ LOADS = {
             1024,
             _chat(8, 2),
             neighbour=True,
+        ),
+        Load(
+            "embeddings",
+            "embeddings",
+            "8 clients, each with one batch of 16 texts of 5 to 60 words after the other, of an encoder of 22 million parameters.",
+            8,
+            512,
+            _embeddings,
+            embeds=True,
         ),
         Load("memory", "memory", "8 requests at once on a fresh server, then its memory.", 8, 2048, _chat(8, 1)),
     )

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import encoder
+
 NAME = "bench-135m-Q8_0.gguf"
 WORDS = "words.json"
 VERSION = 1  # goes up when the file's content changes
@@ -66,6 +68,16 @@ def make(source: Path, folder: Path) -> Path:
     words = [pieces[token].removeprefix("Ġ") for token in spoken]
     (path.parent / WORDS).write_text(json.dumps(words))
     part.rename(path)
+    return path
+
+
+def make_encoder(source: Path, model: Path) -> Path:
+    """Write the encoder beside the model that `make` has made, unless it is there; they know the same words."""
+    path = model.parent / encoder.NAME
+    if not path.exists():
+        part = path.with_suffix(".part")
+        encoder.write(_gguf(source), part, words_of(model))
+        part.rename(path)
     return path
 
 

@@ -53,7 +53,7 @@ class Server:
 
     def cache_tokens(self, load: Load) -> int:
         """Tokens that the server's cache was asked to hold."""
-        return load.context * (1 if self.serial else load.slots)
+        return 0 if load.embeds else load.context * (1 if self.serial else load.slots)
 
 
 def servers(built: Built, best: dict[str, tuple[str, ...]]) -> dict[str, Server]:
@@ -100,7 +100,7 @@ def _inferno(
         return ["--slots", str(load.slots), "--context-length", str(load.context), *kept, *flags]
 
     def start(load: Load, port: int, folder: Path) -> Start:
-        command = [_inferno_command(), "serve", str(built.model), "--name", MODEL, "--port", str(port)]
+        command = [_inferno_command(), "serve", str(built.model_for(load)), "--name", MODEL, "--port", str(port)]
         return Start([*command, *UNLIMITED, *words(load)])
 
     def shown(load: Load) -> str:
@@ -113,11 +113,12 @@ def llama_server(name: str, title: str, built: Built, flags: Callable[[Load], tu
     """llama-server with as many slots, each with as much context, as the load asks for."""
 
     def words(load: Load) -> list[str]:
-        return ["-np", str(load.slots), "-c", str(load.slots * load.context), *flags(load)]
+        embeddings = ("--embeddings",) if load.embeds else ()
+        return ["-np", str(load.slots), "-c", str(load.slots * load.context), *embeddings, *flags(load)]
 
     def start(load: Load, port: int, folder: Path) -> Start:
         program = str(built.programs / "llama-server")
-        command = [program, "-m", str(built.model), "--alias", MODEL, "--host", "127.0.0.1", "--port", str(port)]
+        command = [program, "-m", str(built.model_for(load)), "--alias", MODEL, "--host", "127.0.0.1", "--port", str(port)]
         # One that listens on loopback without its page, and says the same on every run.
         return Start([*command, "--offline", *words(load)])
 

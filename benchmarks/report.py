@@ -15,6 +15,8 @@ from benchmarks.targets import BEST, EXAMPLE, HIGH_LEVEL, INFERNO, LLAMA_SERVER,
 _ORDER = (INFERNO, PLAIN, LLAMA_SERVER, BEST, EXAMPLE, HIGH_LEVEL, RAW)
 _COLUMNS: tuple[tuple[str, str, float, str], ...] = (  # figure, title, scale
     ("tokens_per_second", "tokens/s", 1.0, ""),
+    ("vectors_per_second", "vectors/s", 1.0, ""),
+    ("answer_p50", "answer p50", 1000.0, " ms"),
     ("first_p50", "first token p50", 1000.0, " ms"),
     ("first_p99", "first token p99", 1000.0, " ms"),
     ("gap_p99", "gap p99", 1000.0, " ms"),

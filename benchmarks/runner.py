@@ -21,7 +21,7 @@ from benchmarks.loads import LOADS, Load, User
 from benchmarks.model import words_of
 from benchmarks.peers import BUSY_CANDIDATES, CANDIDATES, MODEL, SAMPLING, Server, llama_server, servers
 from benchmarks.processes import Running, ServerError, neighbours, overhead, running
-from benchmarks.stats import Figures, summarize
+from benchmarks.stats import Figures, speed, summarize
 from benchmarks.targets import BEST, INFERNO, LLAMA_SERVER, RAW, Rounds
 
 _LIMIT = 180.0  # seconds that one run of a load may take
@@ -100,7 +100,7 @@ class _Runner:
             server = llama_server(LLAMA_SERVER, title, self.built, partial(_always, flags))
             figures = self.attempt(server, load, seed="tune", share=self.share / 3)
             if figures is not None:
-                speeds[flags] = figures.get("tokens_per_second", 0.0)
+                speeds[flags] = speed(figures)
         return max(speeds, key=lambda flags: speeds[flags], default=CANDIDATES[1])
 
     def round(self, number: int, load: Load, chosen: list[Server]) -> None:
@@ -126,13 +126,14 @@ class _Runner:
     def measure(self, server: Server, load: Load, seed: str, share: float) -> Figures:
         """One run on a fresh server. Raises `ServerError` and what subprocesses raise."""
         with running(server, load) as process:
-            play(server, process, LOADS["chat1"].make(self.words, 0.25, "warm"))
+            warm = load if load.embeds else LOADS["chat1"]
+            play(server, process, warm.make(self.words, 0.25, "warm"))
             with neighbours(load.neighbour, _LIMIT):
                 records = play(server, process, load.make(self.words, share, seed))
             figures = summarize(records)
             for message in sorted({record.error for record in records if record.error}):
                 self.fail(f"{load.name}, {server.title}: {message}")
-            figures["overhead_mb"] = overhead(process.pid, server.cache_tokens(load), self.built.model)
+            figures["overhead_mb"] = overhead(process.pid, server.cache_tokens(load), self.built.model_for(load))
             return figures
 
     def raw(self, number: int, loads: Iterable[str]) -> None:
@@ -183,9 +184,12 @@ def publishable(message: str, places: dict[Path, str]) -> str:
 
 def describe(figures: Figures) -> str:
     """A line for a person who watches."""
-    if "tokens_per_second" not in figures:
+    if "vectors_per_second" in figures:
+        parts = [f"{figures['vectors_per_second']:6.0f} vec/s", f"answer {figures['answer_p50'] * 1000:5.0f} ms"]
+    elif "tokens_per_second" in figures:
+        parts = [f"{figures['tokens_per_second']:6.1f} tok/s", f"first {figures['first_p50'] * 1000:6.0f} ms"]
+    else:
         return "no answer"
-    parts = [f"{figures['tokens_per_second']:6.1f} tok/s", f"first {figures['first_p50'] * 1000:6.0f} ms"]
     if "gap_max" in figures:
         parts.append(f"worst gap {figures['gap_max'] * 1000:5.0f} ms")
     if "long_first" in figures:

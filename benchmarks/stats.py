@@ -11,6 +11,8 @@ Figures = dict[str, float]  # by name; a figure that a load does not have is abs
 
 TITLES = {
     "tokens_per_second": "output tokens/s",
+    "vectors_per_second": "vectors/s",
+    "answer_p50": "answer, median",
     "first_p50": "first token, median",
     "first_p99": "first token, p99",
     "gap_p99": "gap between events, p99",
@@ -34,7 +36,7 @@ def summarize(records: Iterable[Record]) -> Figures:
     Tokens per second are those of all answers over the time from the first request to the end of the last answer.
     """
     records = list(records)
-    good = [record for record in records if not record.error and record.times]
+    good = [record for record in records if not record.error and (record.times or record.vectors)]
     figures: Figures = {
         "requests": len(records),
         "failed": len(records) - len(good),
@@ -46,6 +48,10 @@ def summarize(records: Iterable[Record]) -> Figures:
         return figures
     wall = max(record.ended for record in good) - min(record.sent for record in good)
     figures["seconds"] = wall
+    if vectors := sum(record.vectors for record in good):
+        figures["vectors_per_second"] = vectors / wall
+        figures["answer_p50"] = percentile([record.ended - record.sent for record in good], 0.5)
+        return figures
     figures["tokens_per_second"] = figures["tokens"] / wall
     # A long prompt beside streams is looked at by itself: its wait says nothing about theirs.
     usual = [record for record in good if record.kind != "long"] or good
@@ -60,6 +66,11 @@ def summarize(records: Iterable[Record]) -> Figures:
     if longs:
         figures["long_first"] = statistics.median(longs)
     return figures
+
+
+def speed(figures: Figures) -> float:
+    """What there should be much of, whatever was asked for; 0 where nothing was answered."""
+    return figures.get("tokens_per_second") or figures.get("vectors_per_second", 0.0)
 
 
 @dataclass(frozen=True, slots=True)

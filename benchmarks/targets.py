@@ -11,7 +11,7 @@ RAW = "batched-bench"
 
 Rounds = dict[str, dict[str, list[Figures]]]  # load → server → figures of each round
 
-_LESS_IS_BETTER = {"first_p50", "first_p99", "gap_p99", "gap_max", "long_first", "overhead_mb"}
+_LESS_IS_BETTER = {"first_p50", "first_p99", "gap_p99", "gap_max", "long_first", "answer_p50", "overhead_mb"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,10 @@ TARGETS = (
     Target("repetition", "tokens_per_second", PLAIN, 1.8),
     *_throughput(LLAMA_SERVER, busy1=1.5, busy8=1.5),
     *_throughput(BEST, busy1=None, busy8=None),
+    Target("embeddings", "vectors_per_second", LLAMA_SERVER, None),
+    Target("embeddings", "answer_p50", LLAMA_SERVER, None),
+    Target("embeddings", "vectors_per_second", BEST, None),
+    Target("embeddings", "answer_p50", BEST, None),
     Target("memory", "overhead_mb", "", 150),
     Target("memory", "overhead_mb", LLAMA_SERVER, None),
 )

@@ -79,6 +79,17 @@ def test_a_job_survives_its_way() -> None:
     assert Job.from_json(job.to_json()) == job
 
 
+async def test_vectors_are_asked_for_and_counted() -> None:
+    body = b'{"data":[{"embedding":"AA=="},{"embedding":"AA=="}]}'
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+    script = Script(head + body)
+    async with serving(script) as port:
+        job = Job("127.0.0.1", port, {"model": "m", "seed": 1}, (User((Turn("", 0, texts=("a", "b")),)),), 5.0)
+        records = await play(Job.from_json(job.to_json()))
+    assert script.asked == [{"model": "m", "input": ["a", "b"], "encoding_format": "base64"}]
+    assert [(record.vectors, record.error) for record in records] == [(2, "")]
+
+
 def record_of(*events: bytes) -> Record:
     parser = AnswerParser()
     parser.feed(HEAD + b"".join(events), 1.0)

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import sys
 from collections.abc import AsyncIterator
+from typing import ClassVar
 
 from inferno_runtime.worker.frames import FromEngine, Reader, ToEngine, encode, from_engine
 
@@ -12,6 +13,8 @@ _CHUNK = 1 << 20  # bytes read at a time
 
 class EngineProcess:
     """A running engine and the socket to it."""
+
+    module: ClassVar[str] = "inferno_runtime.worker"  # what it runs; given the number of its socket
 
     def __init__(
         self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -29,7 +32,7 @@ class EngineProcess:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
-                "inferno_runtime.worker",
+                cls.module,
                 str(theirs.fileno()),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
