@@ -112,7 +112,13 @@ def main() -> None:
     parser.add_argument("--profile", default="", metavar="FILE", help="write cProfile's statistics of the server")
     options = parser.parse_args()
     here = str(Path(__file__).resolve().parent.parent)
-    command = [sys.executable, "-m", "benchmarks.http", _SERVE, str(Path(options.profile).resolve()) if options.profile else ""]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.http",
+        _SERVE,
+        str(Path(options.profile).resolve()) if options.profile else "",
+    ]
 
     def start(load: Load, port: int, folder: Path) -> Start:
         return Start([*command, "--port", str(port), "--max-queue", "2000", *UNLIMITED], {"PYTHONPATH": here})

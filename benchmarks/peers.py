@@ -118,7 +118,17 @@ def llama_server(name: str, title: str, built: Built, flags: Callable[[Load], tu
 
     def start(load: Load, port: int, folder: Path) -> Start:
         program = str(built.programs / "llama-server")
-        command = [program, "-m", str(built.model_for(load)), "--alias", MODEL, "--host", "127.0.0.1", "--port", str(port)]
+        command = [
+            program,
+            "-m",
+            str(built.model_for(load)),
+            "--alias",
+            MODEL,
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+        ]
         # One that listens on loopback without its page, and says the same on every run.
         return Start([*command, "--offline", *words(load)])
 

@@ -13,7 +13,9 @@ from benchmarks.processes import proportional
 from benchmarks.raw import RawRates, parse, rates
 from benchmarks.targets import BEST, EXAMPLE, HIGH_LEVEL, LLAMA_SERVER
 
-BUILT = Built(Path("/p"), Path("/v/bin/python"), Path("/s"), Path("/e.py"), Path("/m.gguf"), Path("/e.gguf"), "0", "zen4")
+BUILT = Built(
+    Path("/p"), Path("/v/bin/python"), Path("/s"), Path("/e.py"), Path("/m.gguf"), Path("/e.gguf"), "0", "zen4"
+)
 
 
 def test_the_lock_pins_the_sources() -> None:

@@ -38,6 +38,7 @@ class SchedulerEngine(FakeEngine):
         ignore_eos: bool = False,
         priority: Priority = Priority.NORMAL,
         deadline: float | None = None,
+        token_timeout: float | None = None,
     ) -> Generation:
         number = len(self.submitted) + 1
         self.submitted.append({"prompt": prompt, "priority": priority})

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inferno_runtime.engine.request import Usage
+from inferno_runtime.engine.request import Priority, Usage
 from inferno_runtime.openai.monitoring import MOST_RECENT, PhaseStats, ProfileStats, WindowName
 from inferno_runtime.server.distribution import Distribution
 from inferno_runtime.server.profiles import PHASES, STATS, Load, Profile, Profiles, Slices, phases_of
@@ -25,7 +25,7 @@ def profile(number: int = 0, model: str = "m", total: float = 1.0, queue: float 
         request_id=f"req_{number}",
         model=model,
         endpoint="completions",
-        priority="normal",
+        priority=Priority.NORMAL,
         input_tokens=10,
         cached_tokens=4,
         output_tokens=20,
@@ -241,9 +241,9 @@ def test_the_state_of_the_queue(load: Load, status: str) -> None:
 def test_the_queue() -> None:
     rig = Rig()
     for _ in range(3):
-        rig.profiles.queued("m", "normal")
-    rig.profiles.queued("m", "vip")
-    rig.profiles.processed("m", "normal")
+        rig.profiles.queued("m", Priority.NORMAL)
+    rig.profiles.queued("m", Priority.VIP)
+    rig.profiles.processed("m", Priority.NORMAL)
     rig.now += 20  # since the start
     rig.add(queue=0.2, total=2.0)
     rig.add(queue=0.4, total=4.0)
@@ -255,7 +255,7 @@ def test_the_queue() -> None:
     assert status.throughput_requests_per_sec == 0.1
     assert status.timestamp_ms == 1_700_000_070_000
     assert list(status.per_priority) == ["vip", "high", "normal", "low"]
-    normal, low = status.per_priority["normal"], status.per_priority["low"]
+    normal, low = status.per_priority[Priority.NORMAL], status.per_priority[Priority.LOW]
     assert (normal.total_queued, normal.total_processed, normal.avg_wait_time_ms) == (3, 1, 300.0)
     assert normal.p99_wait_time_ms == pytest.approx(400.0, rel=0.05)
     assert (low.total_queued, low.avg_wait_time_ms, low.p50_wait_time_ms) == (0, 0.0, 0.0)

@@ -8,7 +8,7 @@ from inferno_runtime.worker.frames import Counters, Step
 
 
 def step(queued: int = 0, counters: Counters | None = None) -> Step:
-    return Step([], [], [], [], 0, queued, 0, counters)
+    return Step([], [], [], [], 0, queued, 0, (), counters)
 
 
 async def test_counts_go_on_where_an_engine_was_started_again() -> None:

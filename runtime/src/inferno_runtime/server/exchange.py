@@ -63,7 +63,13 @@ class Exchange:
     """A request that runs on a connection, beside others."""
 
     def __init__(
-        self, context: Context, outbox: Outbox, message: Inference, request_id: str, request: HTTPServerRequest, caller: Caller
+        self,
+        context: Context,
+        outbox: Outbox,
+        message: Inference,
+        request_id: str,
+        request: HTTPServerRequest,
+        caller: Caller,
     ) -> None:
         """request_id: the client's or one of the server's; request: the connection's handshake; caller: who made it."""
         self.id = request_id

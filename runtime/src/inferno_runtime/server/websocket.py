@@ -6,12 +6,13 @@ that minds leaves it out.
 """
 
 import asyncio
+import base64
 import contextlib
 import logging
 import secrets
 from typing import Any
 
-from tornado.websocket import WebSocketClosedError, WebSocketHandler
+from tornado.websocket import WebSocketClosedError, WebSocketHandler, _WebSocketParams
 
 from inferno_runtime.openai import errors, websocket
 from inferno_runtime.openai.errors import ApiError
@@ -21,12 +22,10 @@ from inferno_runtime.server.context import Context
 from inferno_runtime.server.exchange import Exchange, Outbox
 from inferno_runtime.server.flow import Level
 from inferno_runtime.server.origin import check_origin
+from inferno_runtime.server.protocol import GOING_AWAY, INTERNAL, POLICY, Protocol
 from inferno_runtime.server.stream import bound_send_buffer
 
-# Why a connection is closed (RFC 6455, section 7.4.1).
-_GOING_AWAY = 1001
-_POLICY = 1008
-_INTERNAL = 1011
+_NONCE_BYTES = 16  # of a handshake's key
 
 _log = logging.getLogger(__name__)
 
@@ -59,19 +58,22 @@ class SocketHandler(BaseHandler, WebSocketHandler):  # the former's `get` calls 
         """Raises `ApiError` where tornado would answer without words that a client understands."""
         headers = self.request.headers
         connection = {word.strip().lower() for word in headers.get("Connection", "").split(",")}
-        if headers.get("Upgrade", "").lower() != "websocket" or "upgrade" not in connection:
+        asked = headers.get("Upgrade", "").lower() == "websocket" and "upgrade" in connection
+        if not asked or self.request.version == "HTTP/1.0":
             raise errors.upgrade_required({"Upgrade": "websocket"})
         if headers.get("Sec-WebSocket-Version") != "13":
             raise errors.upgrade_required({"Upgrade": "websocket", "Sec-WebSocket-Version": "13"})
-        if not headers.get("Sec-WebSocket-Key"):
-            raise errors.bad_request("The header Sec-WebSocket-Key is missing.", "Sec-WebSocket-Key")
+        if not _is_key(headers.get("Sec-WebSocket-Key", "")):
+            raise errors.bad_request(
+                f"The header Sec-WebSocket-Key must hold {_NONCE_BYTES} bytes in base64.", "Sec-WebSocket-Key"
+            )
+        headers.pop("Sec-WebSocket-Extensions", None)  # none is offered, and tornado stumbles over some
 
     def check_origin(self, origin: str) -> bool:
         return True  # `run` has
 
-    @property
-    def max_message_size(self) -> int:
-        return self._config.websocket_message_bytes
+    def get_websocket_protocol(self) -> Protocol:
+        return Protocol(self, False, _WebSocketParams(max_message_size=self._config.websocket_message_bytes))
 
     # Its life
 
@@ -101,7 +103,7 @@ class SocketHandler(BaseHandler, WebSocketHandler):  # the former's `get` calls 
     def drain(self) -> None:
         """Close the connection once its last request has ended."""
         if not self._exchanges:
-            self.close(_GOING_AWAY, "The server is shutting down.")
+            self.close(GOING_AWAY, "The server is shutting down.")
 
     def on_pong(self, data: bytes) -> None:
         self._heard = True
@@ -119,7 +121,7 @@ class SocketHandler(BaseHandler, WebSocketHandler):  # the former's `get` calls 
     def _beat(self) -> None:
         """Ping a client that was sent nothing since the last beat; close where the last ping was not answered."""
         if self._pinged and not self._heard:
-            self.close(_INTERNAL, "A ping was not answered.")
+            self.close(INTERNAL, "A ping was not answered.")
             return
         self._pinged = not self._outbox.sent
         self._outbox.sent = self._heard = False
@@ -159,7 +161,7 @@ class SocketHandler(BaseHandler, WebSocketHandler):  # the former's `get` calls 
         # A client that sends and does not read must not fill the outbox with answers.
         await self._relief()
         request_id = message.id or f"req_{secrets.token_hex(12)}"
-        if error := self._refusal(request_id):
+        if error := self._why_not(request_id):
             # Under the id of the request that it refuses, unless that is another's.
             raise BadMessage(error, None if request_id in self._exchanges else message.id)
         exchange = Exchange(self.context, self._outbox, message, request_id, self.request, self.caller)
@@ -168,7 +170,7 @@ class SocketHandler(BaseHandler, WebSocketHandler):  # the former's `get` calls 
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _refusal(self, request_id: str) -> ApiError | None:
+    def _why_not(self, request_id: str) -> ApiError | None:
         """Why a request of this id cannot be taken."""
         if request_id in self._exchanges:
             return errors.bad_request("A request of this 'id' is running on this connection.", "id", "id_in_use")
@@ -208,9 +210,16 @@ class SocketHandler(BaseHandler, WebSocketHandler):  # the former's `get` calls 
         backlog, patience = self._outbox.backlog, self._config.ack_timeout_seconds
         while backlog.level is Level.CRITICAL:
             if backlog.silence >= patience:
-                self.close(_POLICY, f"Nothing was read for {patience} seconds.")
+                self.close(POLICY, f"Nothing was read for {patience} seconds.")
                 raise WebSocketClosedError
             self._moved.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(patience - backlog.silence):
                     await self._moved.wait()
+
+
+def _is_key(text: str) -> bool:
+    try:
+        return len(base64.b64decode(text, validate=True)) == _NONCE_BYTES
+    except ValueError:
+        return False
