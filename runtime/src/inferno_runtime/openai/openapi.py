@@ -1,295 +1,292 @@
-"""The API's description: an OpenAPI 3.1 document, made from the wire types and the configuration.
+"""The API's description: an OpenAPI 3.1 document, made from the wire types, their fields' meanings and the configuration."""
 
-`OPERATIONS` is the one list of what there is; schemas come from the types that requests are decoded into, and from those
-in `schemas` and `monitoring`.
-"""
-
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Any, get_args
 
 import msgspec
 
 from inferno_runtime.config import ServerConfig
-from inferno_runtime.openai import monitoring, requests, schemas
+from inferno_runtime.openai import schemas
+from inferno_runtime.openai.components import JSON, Json, component_schemas, query_parameters, reference
+from inferno_runtime.openai.embeddings import EmbeddingsRequest
+from inferno_runtime.openai.operations import (
+    LAST_EVENT_ID,
+    OPERATIONS,
+    PRIORITY,
+    REQUEST_ID,
+    TRACEPARENT,
+    Operation,
+    Parameter,
+)
+from inferno_runtime.openai.requests import ChatRequest
 
-Json = dict[str, Any]
-
-_SCHEMA = "#/components/schemas/{name}"
-# Any of them: whether a key is needed is a setting.
-_SECURITY: list[Json] = [{"bearer": []}, {"apiKey": []}, {}]
-_TEXT = "text/plain"
 _EVENTS = "text/event-stream"
-_JSON = "application/json"
-_ALWAYS = (405, 500)  # that any path may answer
-_GENERATING = (400, 404, 413, 415, 503, 504, 507)
-_KEYED = (401, 403, 429)  # where keys and limits are set
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """A parameter of a path or a query."""
-
-    name: str
-    place: str
-    description: str
-    schema: Json
-    required: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """A method of a path."""
-
-    path: str
-    method: str
-    name: str
-    tag: str
-    summary: str
-    answer: type[msgspec.Struct] | None  # of a 200; None for text
-    body: type[msgspec.Struct] | None = None
-    event: type[msgspec.Struct] | None = None  # the data of a stream's events, where the answer can be one
-    unready: bool = False  # whether the same answer comes with a 503, too
-    parameters: tuple[Parameter, ...] = ()
-    errors: tuple[int, ...] = ()
-    keyed: bool = True
-
-
-_MODEL = Parameter("model", "query", "Only this model, by its name or an alias.", {"type": "string"})
-_WINDOW = Parameter(
-    "window",
-    "query",
-    "How far back to look.",
-    {"enum": list(get_args(monitoring.WindowName)), "default": monitoring.DEFAULT_WINDOW},
-)
-_LIMIT = Parameter(
-    "limit",
-    "query",
-    "How many, at most.",
-    {"type": "integer", "minimum": 1, "maximum": monitoring.MOST_RECENT, "default": monitoring.DEFAULT_LIMIT},
-)
-_ID = Parameter("id", "path", "A model's name or alias; it may hold slashes.", {"type": "string"}, required=True)
-
-OPERATIONS = (
-    Operation(
-        "/v1/chat/completions",
-        "post",
-        "createChatCompletion",
-        "generation",
-        "Answer a conversation.",
-        schemas.ChatCompletion,
-        requests.ChatRequest,
-        schemas.ChatCompletionChunk,
-        errors=(*_GENERATING, *_KEYED),
-    ),
-    Operation(
-        "/v1/completions",
-        "post",
-        "createCompletion",
-        "generation",
-        "Continue a prompt.",
-        schemas.Completion,
-        requests.CompletionRequest,
-        schemas.Completion,
-        errors=(*_GENERATING, *_KEYED),
-    ),
-    Operation("/v1/models", "get", "listModels", "models", "Every model.", schemas.ModelList, errors=_KEYED),
-    Operation(
-        "/v1/models/{id}",
-        "get",
-        "retrieveModel",
-        "models",
-        "One model.",
-        schemas.Model,
-        parameters=(_ID,),
-        errors=(404, *_KEYED),
-    ),
-    Operation("/health", "get", "health", "health", "The server's state.", schemas.Health, unready=True, keyed=False),
-    Operation("/health/live", "get", "live", "health", "Whether it lives.", schemas.Probe, unready=True, keyed=False),
-    Operation(
-        "/health/ready", "get", "ready", "health", "Whether it serves.", schemas.Probe, unready=True, keyed=False
-    ),
-    Operation("/metrics", "get", "metrics", "monitoring", "Prometheus' metrics.", None, keyed=False),
-    Operation(
-        "/metrics/profiles/recent",
-        "get",
-        "recentProfiles",
-        "monitoring",
-        "What the last requests took.",
-        monitoring.RecentProfiles,
-        parameters=(_LIMIT, _MODEL),
-        errors=(400, 404, 401),
-    ),
-    Operation(
-        "/metrics/profiles/stats",
-        "get",
-        "profileStats",
-        "monitoring",
-        "What requests took over a window.",
-        monitoring.ProfileStats,
-        parameters=(_WINDOW, _MODEL),
-        errors=(400, 404, 401),
-    ),
-    Operation(
-        "/metrics/queue/status",
-        "get",
-        "queueStatus",
-        "monitoring",
-        "The state of the queue.",
-        monitoring.QueueStatus,
-        parameters=(_WINDOW, _MODEL),
-        errors=(400, 404, 401),
-    ),
-    Operation("/openapi.json", "get", "openapi", "monitoring", "This document.", None, keyed=False),
-)
+_SHARED = (REQUEST_ID, PRIORITY, LAST_EVENT_ID, TRACEPARENT)  # parameters that stand in the document once
+_FAULT = 500  # which any operation may answer
+_EARLY = (408, 431)  # which are answered before the path is known
+_TAGS = {
+    "generation": "Text, whole or as OpenAI's events.",
+    "embeddings": "Vectors.",
+    "streaming": "Text as named events and on WebSockets.",
+    "models": "What is served.",
+    "health": "Whether it is served.",
+    "monitoring": "What it takes.",
+}
 
 
 def document(version: str, models: Sequence[str], config: ServerConfig) -> Json:
     """The whole document. version: of the server; models: the names that it serves, for examples."""
-    references, components = _schemas()
+    components = component_schemas(
+        kind
+        for operation in OPERATIONS
+        for kind in (*operation.body, *operation.events, operation.answer, schemas.ErrorAnswer)
+        if isinstance(kind, type)
+    )
+    paths: Json = {}
+    for operation in OPERATIONS:
+        paths.setdefault(operation.path, {})[operation.method] = _operation(operation, components, models, config)
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "Inferno",
             "version": version,
-            "description": "Language models behind OpenAI's API. Unknown fields and parameters are ignored.",
+            "description": "Language models behind OpenAI's API. Fields and parameters that are unknown are ignored, a field "
+            "that is null is one that is not there, and every error has the same shape. Answers are compressed as "
+            "`Accept-Encoding` asks. A HEAD is answered wherever a GET is.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
-        "paths": _paths(references, models, config),
+        "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
+        "paths": paths,
         "components": {
             "schemas": components,
-            "headers": _HEADERS,
+            "responses": _errors(config),
+            "parameters": {parameter.name: _parameter(parameter) for parameter in _SHARED},
+            "headers": {name: _header(*header) for name, header in _HEADERS.items()},
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+                "apiKeyInQuery": {
+                    "type": "apiKey",
+                    "in": "query",
+                    "name": "api_key",
+                    "description": "For browsers' EventSource and WebSocket, which cannot send headers.",
+                },
             },
         },
     }
 
 
-_HEADERS: Json = {
-    "X-Request-Id": {
-        "description": "The request's id: the client's own, if it sent one of 128 printable characters at most.",
-        "schema": {"type": "string"},
-    },
-    "openai-version": {"description": "The version of the API.", "schema": {"type": "string"}},
-}
-
-
-def _types() -> Iterator[type[msgspec.Struct]]:
-    """Every type that an operation takes or gives, once."""
-    found: dict[type[msgspec.Struct], None] = {schemas.ErrorAnswer: None}
-    for operation in OPERATIONS:
-        for kind in (operation.body, operation.answer, operation.event):
-            if kind is not None:
-                found[kind] = None
-    return iter(found)
-
-
-def _schemas() -> tuple[dict[type[msgspec.Struct], Json], Json]:
-    """A reference to the schema of each type, and the schemas of these and of what they refer to, by name."""
-    types = list(_types())
-    references, components = msgspec.json.schema_components(types, ref_template=_SCHEMA)
-    return dict(zip(types, references, strict=True)), components
-
-
-def _paths(references: dict[type[msgspec.Struct], Json], models: Sequence[str], config: ServerConfig) -> Json:
-    paths: Json = {}
-    for operation in OPERATIONS:
-        paths.setdefault(operation.path, {})[operation.method] = _operation(operation, references, models, config)
-    return paths
-
-
-def _operation(
-    operation: Operation, references: dict[type[msgspec.Struct], Json], models: Sequence[str], config: ServerConfig
-) -> Json:
+def _operation(operation: Operation, components: Json, models: Sequence[str], config: ServerConfig) -> Json:
     described: Json = {
         "operationId": operation.name,
         "tags": [operation.tag],
         "summary": operation.summary,
-        "responses": _responses(operation, references, config),
-        "security": _SECURITY if operation.keyed else [],
+        "parameters": _parameters(operation, components),
+        "responses": _responses(operation),
+        "security": _security(operation, config),
     }
-    if operation.parameters:
-        described["parameters"] = [
-            {
-                "name": parameter.name,
-                "in": parameter.place,
-                "description": parameter.description,
-                "required": parameter.required,
-                "schema": parameter.schema,
-            }
-            for parameter in operation.parameters
-        ]
-    if operation.body is not None:
-        content: Json = {"schema": references[operation.body]}
+    if operation.description:
+        described["description"] = operation.told(config)
+    if operation.body:
+        content: Json = {"schema": reference(*operation.body)}
         if models:
-            content["example"] = _example(operation.body, models[0])
-        described["requestBody"] = {"required": True, "content": {_JSON: content}}
+            content["example"] = _example(operation.body[0], models[0])
+        described["requestBody"] = {"required": True, "content": {JSON: content}}
+    if operation.socket:
+        described["x-websocket"] = {
+            side: {"$ref": f"#/components/schemas/{side.title()}Message"} for side in ("client", "server")
+        }
     return described
 
 
+def _parameters(operation: Operation, components: Json) -> list[Json]:
+    described = [
+        {"$ref": f"#/components/parameters/{parameter.name}"} if parameter in _SHARED else _parameter(parameter)
+        for parameter in (REQUEST_ID, *operation.parameters)
+    ]
+    return described + (query_parameters(components) if operation.query else [])
+
+
+def _parameter(parameter: Parameter) -> Json:
+    return {
+        "name": parameter.name,
+        "in": parameter.place,
+        "description": parameter.description,
+        "required": parameter.required,
+        "schema": parameter.schema,
+    }
+
+
+def _security(operation: Operation, config: ServerConfig) -> list[Json]:
+    """The ways to show a key, of which any will do; also none, where no keys are set."""
+    if not operation.keyed:
+        return []
+    schemes = ["bearer", "apiKey", *(["apiKeyInQuery"] if operation.streams_one else [])]
+    return [{scheme: []} for scheme in schemes] + ([] if config.keys_file else [{}])
+
+
 def _example(body: type[msgspec.Struct], model: str) -> Json:
-    if body is requests.ChatRequest:
+    if body is ChatRequest:
         return {"model": model, "messages": [{"role": "user", "content": "What is the capital of France?"}]}
+    if body is EmbeddingsRequest:
+        return {"model": model, "input": ["A man plays the guitar.", "Somebody makes music."]}
     return {"model": model, "prompt": "The capital of France is"}
 
 
-def _responses(operation: Operation, references: dict[type[msgspec.Struct], Json], config: ServerConfig) -> Json:
-    content: Json
-    if operation.answer is not None:
-        content = {_JSON: {"schema": references[operation.answer]}}
-    elif operation.path.endswith(".json"):
-        content = {_JSON: {"schema": {"type": "object"}}}
-    else:
-        content = {_TEXT: {"schema": {"type": "string"}}}
-    if operation.event is not None:
-        content[_EVENTS] = {
-            "schema": {
-                "type": "string",
-                "description": "Server-sent events, where `stream` is true. The data of each is as below, or an error that "
-                "ends the stream, or the word [DONE] at its end.",
-                "contentMediaType": _JSON,
-                "contentSchema": {"anyOf": [references[operation.event], references[schemas.ErrorAnswer]]},
-            }
-        }
-    responses = {"200": {"description": "It went well.", "headers": _header_references(), "content": content}}
-    if operation.unready:
-        responses["503"] = {"description": "It does not.", "headers": _header_references(), "content": content}
-    error = {_JSON: {"schema": references[schemas.ErrorAnswer]}}
-    for status in sorted({*operation.errors, *_ALWAYS}):
-        responses[str(status)] = {
-            "description": _meaning(status, config),
-            "headers": _header_references(),
-            "content": error,
-        }
+# Responses
+
+
+def _headers_of(operation: Operation) -> list[str]:
+    """What every answer of an operation carries."""
+    headers = [*_ALWAYS, "Vary"]
+    if operation.metered:
+        headers += _RATE_LIMITS
+    if operation.streams_one and not operation.socket:
+        headers.append("Access-Control-Allow-Origin")
+    return headers
+
+
+def _variant(operation: Operation) -> str:
+    """A word for what is particular about its answers: the headers that they carry."""
+    if not operation.metered:
+        return ""
+    return "Event" if operation.streams_one and not operation.socket else "Limited"
+
+
+def _errors(config: ServerConfig) -> Json:
+    """Every answer that is an error, by name."""
+    errors: Json = {}
+    for operation in OPERATIONS:
+        headers, variant = _headers_of(operation), _variant(operation)
+        for status in (*operation.errors, _FAULT):
+            errors[f"{variant}{status}"] = _error(_meaning(status, config), [*headers, *_ERROR_HEADERS.get(status, ())])
+        errors[f"{variant}Error"] = _error("Anything else that went wrong.", [*headers, "Allow"])
+    return errors | {str(status): _error(_meaning(status, config), list(_ALWAYS)) for status in _EARLY}
+
+
+def _error(description: str, headers: list[str]) -> Json:
+    return {
+        "description": description,
+        "headers": _headers([*headers, "Content-Encoding"]),
+        "content": {JSON: {"schema": reference(schemas.ErrorAnswer)}},
+    }
+
+
+def _responses(operation: Operation) -> Json:
+    responses, variant = _successes(operation), _variant(operation)
+    for status in sorted({*operation.errors, *_EARLY, _FAULT}):
+        name = str(status) if status in _EARLY else f"{variant}{status}"
+        responses[str(status)] = {"$ref": f"#/components/responses/{name}"}
+    # Such as that to a method which the path has not.
+    responses["default"] = {"$ref": f"#/components/responses/{variant}Error"}
     return responses
 
 
-def _header_references() -> Json:
-    return {name: {"$ref": f"#/components/headers/{name}"} for name in _HEADERS}
+def _successes(operation: Operation) -> Json:
+    headers = _headers_of(operation)
+    if operation.socket:
+        opened = _headers([*headers, "Upgrade", "Connection", "Sec-WebSocket-Accept"])
+        return {"101": {"description": "The WebSocket is open.", "headers": opened}}
+    own = ["Content-Encoding"]
+    if operation.events:
+        own += ["Cache-Control", "X-Accel-Buffering"]
+    elif operation.tag == "monitoring":
+        own.append("Cache-Control")
+    answer = {"headers": _headers([*headers, *own]), "content": _content(operation)}
+    responses: Json = {"200": {"description": "It went well.", **answer}}
+    if LAST_EVENT_ID in operation.parameters:
+        ended = "The stream that `Last-Event-ID` names had ended."
+        responses["204"] = {"description": ended, "headers": _headers(headers)}
+    if operation.unready:
+        responses["503"] = {"description": "It does not; `reason` says why.", **answer}
+    return responses
+
+
+def _content(operation: Operation) -> Json:
+    content: Json = {}
+    if operation.answer == JSON:
+        content[JSON] = {"schema": {"type": "object"}}
+    elif isinstance(operation.answer, str):
+        content[operation.answer] = {"schema": {"type": "string"}}
+    elif operation.answer is not None:
+        content[JSON] = {"schema": reference(operation.answer)}
+    if operation.events:
+        end = ", or the word [DONE] at the end; they are sent where `stream` is true." if operation.answer else "."
+        content[_EVENTS] = {
+            "schema": {
+                "type": "string",
+                "description": f"Server-sent events. The data of each is as below{end}",
+                "contentMediaType": JSON,
+                "contentSchema": reference(*operation.events, schemas.ErrorAnswer),
+            }
+        }
+    return content
 
 
 def _meaning(status: int, config: ServerConfig) -> str:
     """What an error's status means."""
-    limits = {
-        413: f" The limit is {config.max_body_bytes} bytes.",
-        504: f" The limit is {config.inference_timeout_seconds} seconds.",
-    }
     meanings = {
-        400: "A field or a parameter is missing, of the wrong type, out of range or not supported; `param` names it.",
+        400: "A field, a parameter or a header is missing, of the wrong type, out of range or not supported; `param` names it.",
         401: "A key is needed, and there was none, or none that is known.",
-        403: "The key may not do this.",
+        403: "The caller may not use the model or the priority, or its page is of an origin that is not allowed.",
         404: "There is no such model.",
-        405: "The path is there, but not for this method; `Allow` names those that are.",
-        413: "The body is too large.",
+        408: "The head of the request was not complete in time.",
+        413: f"The body is larger than {config.max_body_bytes} bytes.",
         415: "The body is not JSON in UTF-8.",
-        429: "More than the limits allow; `Retry-After` says when to come again.",
+        426: "This path is a WebSocket's.",
+        429: "The caller has had what its limits allow for now.",
+        431: "The first line and the headers are too large.",
         500: "A fault of the server's own, or of its engine.",
-        503: "No engine takes requests now, or its queue is full; `Retry-After` says when to come again.",
-        504: "It took too long.",
-        507: "There is no memory for this request.",
+        503: "No engine takes requests now, or the queue is full.",
+        504: f"The request took longer than {config.inference_timeout_seconds} seconds, or a token longer than "
+        f"{config.token_timeout_seconds}.",
+        507: "There is no memory for this request; those beside it go on.",
     }
-    return meanings.get(status, HTTPStatus(status).phrase) + limits.get(status, "")
+    return meanings.get(status, HTTPStatus(status).phrase)
+
+
+# Headers
+
+_ALWAYS = ("X-Request-Id", "openai-version")
+_ERROR_HEADERS = {
+    401: ("WWW-Authenticate",),
+    426: ("Upgrade", "Sec-WebSocket-Version"),
+    429: ("Retry-After",),
+    503: ("Retry-After",),
+}
+# What it says, its type, and whether it is there wherever it is named.
+_HEADERS: dict[str, tuple[str, str, bool]] = {
+    "X-Request-Id": ("The request's id: the client's own, if it sent one.", "string", True),
+    "openai-version": ("The version of the API.", "string", True),
+    "Vary": ("The request's headers that the answer depends on.", "string", True),
+    "Content-Encoding": ("How the body is compressed: zstd, gzip, br or deflate.", "string", False),
+    "Cache-Control": ("That nobody should keep a stream, or what was measured.", "string", False),
+    "X-Accel-Buffering": ("That proxies should pass a stream on as it comes.", "string", False),
+    "Allow": ("The methods that the path has, where it has not this one.", "string", False),
+    "Access-Control-Allow-Origin": ("The origin of a page from elsewhere that is allowed.", "string", False),
+    "Retry-After": ("Seconds after which to try again.", "integer", True),
+    "WWW-Authenticate": ("How to show a key.", "string", True),
+    "Upgrade": ("What is spoken here: websocket.", "string", True),
+    "Connection": ("That the connection is upgraded.", "string", True),
+    "Sec-WebSocket-Accept": ("The answer to the key of the handshake.", "string", True),
+    "Sec-WebSocket-Version": ("The version of the protocol, where the client's was another.", "string", False),
+    **{
+        f"X-RateLimit-{what}-{name}": (meaning.format(name.lower()), "integer", False)
+        for name in ("Requests", "Tokens")
+        for what, meaning in (
+            ("Limit", "How many {} the caller may have in a minute; missing where that is not limited."),
+            ("Remaining", "How many {} are left of them."),
+            ("Reset", "The Unix time at which the minute of the {} ends."),
+        )
+    },
+}
+_RATE_LIMITS = [name for name in _HEADERS if name.startswith("X-RateLimit-")]
+
+
+def _header(description: str, kind: str, required: bool) -> Json:
+    return {"description": description, "required": required, "schema": {"type": kind}}
+
+
+def _headers(names: list[str]) -> Json:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}

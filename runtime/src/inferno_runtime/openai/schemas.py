@@ -5,14 +5,25 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from inferno_runtime.config import Task
+
 Finish = Literal["stop", "length", "tool_calls"]
+ErrorType = Literal[
+    "invalid_request_error",
+    "authentication_error",
+    "permission_error",
+    "not_found_error",
+    "rate_limit_error",
+    "server_error",
+    "timeout_error",
+]
 
 
 class ErrorObject(msgspec.Struct, frozen=True):
-    """What went wrong."""
+    """What went wrong. `param` names the field or the header that is to blame, where one is."""
 
     message: str
-    type: str
+    type: ErrorType
     param: str | None
     code: str | None
 
@@ -114,6 +125,30 @@ class Completion(msgspec.Struct, frozen=True):
     usage: UsageObject | UnsetType | None = UNSET
 
 
+class EmbeddingObject(msgspec.Struct, frozen=True):
+    """The vector of one input; text where base64 was asked for."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class EmbeddingsUsage(msgspec.Struct, frozen=True):
+    """Tokens of all inputs together; the two are equal."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class Embeddings(msgspec.Struct, frozen=True):
+    """The answer of `/v1/embeddings`, in the order of the inputs."""
+
+    object: Literal["list"]
+    data: list[EmbeddingObject]
+    model: str
+    usage: EmbeddingsUsage
+
+
 class Model(msgspec.Struct, frozen=True):
     """One model, under one of its names; `root` is the name that is its own."""
 
@@ -150,6 +185,7 @@ class ModelHealth(msgspec.Struct, frozen=True):
 
     model: str
     format: str | None
+    task: Task | None
     engine: EngineHealth
 
 
@@ -162,6 +198,7 @@ class Health(msgspec.Struct, frozen=True):
     reason: str | UnsetType = UNSET
     model: str | UnsetType = UNSET
     format: str | UnsetType | None = UNSET
+    task: Task | UnsetType | None = UNSET
     engine: EngineHealth | UnsetType = UNSET
     models: list[ModelHealth] | UnsetType = UNSET
 
