@@ -343,6 +343,7 @@ class EngineClient:
             silent = asyncio.get_running_loop().time() - self._last_frame
             if self._ready.is_set() and self._working and silent > limit and self._process is not None:
                 logger.error("%s: the engine made no progress for %.0f seconds; ending it", self.name, silent)
+                self._ready.clear()  # who comes from now on waits for the next process
                 self._process.kill_now()
 
     def _on_frame(self, frame: FromEngine) -> None:
