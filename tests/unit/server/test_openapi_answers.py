@@ -153,7 +153,7 @@ async def test_answers_are_described_and_what_is_described_is_answered(
             monkeypatch.setattr(handler, "run", broken)
     await try_out(Case())
     described = {int(status) for status in description.answers(operation) if status != "default"}
-    assert seen - {405} == described - {408, 431}  # which come before the path is known
+    assert seen - {405} == described - {408, 431}  # which are tried below
 
 
 def _subclasses(kind: type) -> list[type]:
@@ -221,8 +221,7 @@ async def _conversation(server: Running, client: Client) -> list[Any]:
     return seen + await client.until("complete")
 
 
-async def test_requests_that_no_handler_has(server: Running) -> None:
-    """They are answered before the path is known, so every operation has these answers."""
+async def test_heads_that_are_too_large(server: Running) -> None:
     description = await describe(server)
     for operation in OPERATIONS:
         response = await server.client.request(operation.method, operation.path, headers={"X-Large": "x" * 100_000})
@@ -230,16 +229,18 @@ async def test_requests_that_no_handler_has(server: Running) -> None:
         description.check_response(operation, response)
 
 
-async def test_heads_that_do_not_end(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("rest", ["", "Content-Length: 9\r\n\r\n"], ids=["a head", "a body"])
+async def test_requests_that_do_not_end(server: Running, monkeypatch: pytest.MonkeyPatch, rest: str) -> None:
     monkeypatch.setattr("inferno_runtime.server.transport.HEAD_SECONDS", 0.01)
-    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    writer.write(b"GET /v1/models HTTP/1.1\r\n")
-    async with asyncio.timeout(20):
-        head, _, content = (await reader.read()).partition(b"\r\n\r\n")
-    writer.close()
-    status, *lines = head.decode().split("\r\n")
-    assert status.split()[1] == "408"
-    response = httpx.Response(408, headers=dict(line.split(": ", 1) for line in lines), content=content)
+    monkeypatch.setattr("inferno_runtime.server.base.BODY_SECONDS", 0.01)
     description = await describe(server)
     for operation in OPERATIONS:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(f"{operation.method.upper()} {operation.path} HTTP/1.1\r\nHost: x\r\n{rest}".encode())
+        async with asyncio.timeout(20):
+            head, _, content = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+        status, *lines = head.decode().split("\r\n")
+        assert status.split()[1] == "408"
+        response = httpx.Response(408, headers=dict(line.split(": ", 1) for line in lines), content=content)
         description.check_response(operation, response)

@@ -22,8 +22,7 @@ from inferno_runtime.openai.requests import ChatRequest
 
 _EVENTS = "text/event-stream"
 _SHARED = (REQUEST_ID, PRIORITY, LAST_EVENT_ID, TRACEPARENT)  # parameters that stand in the document once
-_FAULT = 500  # which any operation may answer
-_EARLY = (408, 431)  # which are answered before the path is known
+_ANYWHERE = (408, 431, 500)  # what any operation may answer
 _TAGS = {
     "generation": "Text, whole or as OpenAI's events.",
     "embeddings": "Vectors.",
@@ -139,7 +138,7 @@ def _example(body: type[msgspec.Struct], model: str) -> Json:
 
 def _headers_of(operation: Operation) -> list[str]:
     """What every answer of an operation carries."""
-    headers = [*_ALWAYS, "Vary"]
+    headers = ["X-Request-Id", "openai-version", "Vary"]
     if operation.metered:
         headers += _RATE_LIMITS
     if operation.streams_one and not operation.socket:
@@ -159,10 +158,10 @@ def _errors(config: ServerConfig) -> Json:
     errors: Json = {}
     for operation in OPERATIONS:
         headers, variant = _headers_of(operation), _variant(operation)
-        for status in (*operation.errors, _FAULT):
+        for status in (*operation.errors, *_ANYWHERE):
             errors[f"{variant}{status}"] = _error(_meaning(status, config), [*headers, *_ERROR_HEADERS.get(status, ())])
         errors[f"{variant}Error"] = _error("Anything else that went wrong.", [*headers, "Allow"])
-    return errors | {str(status): _error(_meaning(status, config), list(_ALWAYS)) for status in _EARLY}
+    return errors
 
 
 def _error(description: str, headers: list[str]) -> Json:
@@ -175,9 +174,8 @@ def _error(description: str, headers: list[str]) -> Json:
 
 def _responses(operation: Operation) -> Json:
     responses, variant = _successes(operation), _variant(operation)
-    for status in sorted({*operation.errors, *_EARLY, _FAULT}):
-        name = str(status) if status in _EARLY else f"{variant}{status}"
-        responses[str(status)] = {"$ref": f"#/components/responses/{name}"}
+    for status in sorted({*operation.errors, *_ANYWHERE}):
+        responses[str(status)] = {"$ref": f"#/components/responses/{variant}{status}"}
     # Such as that to a method which the path has not.
     responses["default"] = {"$ref": f"#/components/responses/{variant}Error"}
     return responses
@@ -231,7 +229,7 @@ def _meaning(status: int, config: ServerConfig) -> str:
         401: "A key is needed, and there was none, or none that is known.",
         403: "The caller may not use the model or the priority, or its page is of an origin that is not allowed.",
         404: "There is no such model.",
-        408: "The head of the request was not complete in time.",
+        408: "The request did not come in time.",
         413: f"The body is larger than {config.max_body_bytes} bytes.",
         415: "The body is not JSON in UTF-8.",
         426: "This path is a WebSocket's.",
@@ -248,7 +246,6 @@ def _meaning(status: int, config: ServerConfig) -> str:
 
 # Headers
 
-_ALWAYS = ("X-Request-Id", "openai-version")
 _ERROR_HEADERS = {
     401: ("WWW-Authenticate",),
     426: ("Upgrade", "Sec-WebSocket-Version"),
@@ -259,7 +256,7 @@ _ERROR_HEADERS = {
 _HEADERS: dict[str, tuple[str, str, bool]] = {
     "X-Request-Id": ("The request's id: the client's own, if it sent one.", "string", True),
     "openai-version": ("The version of the API.", "string", True),
-    "Vary": ("The request's headers that the answer depends on.", "string", True),
+    "Vary": ("The request's headers that the answer depends on.", "string", False),
     "Content-Encoding": ("How the body is compressed: zstd, gzip, br or deflate.", "string", False),
     "Cache-Control": ("That nobody should keep a stream, or what was measured.", "string", False),
     "X-Accel-Buffering": ("That proxies should pass a stream on as it comes.", "string", False),
