@@ -74,6 +74,18 @@ def malformed_request() -> ApiError:
     )
 
 
+def head_too_large(limit: int) -> ApiError:
+    """The first line and the headers are over the limit, in bytes."""
+    return ApiError(
+        431, f"The request's first line and headers are larger than {limit} bytes.", code="headers_too_large"
+    )
+
+
+def request_timed_out(why: str) -> ApiError:
+    """The client has begun a request and did not send the rest of it."""
+    return ApiError(408, f"The request did not come in time: {why}.", kind=TIMEOUT, code="request_timeout")
+
+
 def missing(param: str) -> ApiError:
     """A field that must be there and is not."""
     return ApiError(400, f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter")

@@ -12,7 +12,7 @@ from inferno_runtime.server.models import ModelHandler, ModelsHandler
 from inferno_runtime.server.monitoring import ProfileStatsHandler, QueueStatusHandler, RecentProfilesHandler
 from inferno_runtime.server.openapi import OpenApiHandler
 from inferno_runtime.server.sse import SseHandler
-from inferno_runtime.server.transport import Server
+from inferno_runtime.server.transport import MAX_CONNECTIONS, MAX_HEAD, Server
 from inferno_runtime.server.websocket import SocketHandler
 
 _IDLE_SECONDS = 300.0  # a connection without a request; longer than load balancers keep theirs
@@ -46,6 +46,12 @@ def application(context: Context) -> Application:
     )
 
 
-def http_server(app: Application) -> HTTPServer:
+def http_server(app: Application, max_connections: int = MAX_CONNECTIONS) -> HTTPServer:
     """A server that leaves the bodies' limits to the handlers, which can answer."""
-    return Server(app, max_body_size=_NO_LIMIT, idle_connection_timeout=_IDLE_SECONDS)
+    return Server(
+        app,
+        max_connections=max_connections,
+        max_header_size=MAX_HEAD,
+        max_body_size=_NO_LIMIT,
+        idle_connection_timeout=_IDLE_SECONDS,
+    )

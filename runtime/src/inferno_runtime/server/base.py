@@ -24,9 +24,11 @@ from inferno_runtime.server.record import Ended, record
 _log = logging.getLogger(__name__)
 
 API_VERSION = "2023-06-01"
+BODY_SECONDS = 60.0  # for which nothing of a body may come
 _LINGER_SECONDS = 5.0
 # A body up to this size is received though its request is refused, so that the connection can go on.
 _REFUSED_BODY = 64 * 1024
+_MOST_DIGITS = 18  # of a length that is worth reading
 
 
 @stream_request_body
@@ -55,6 +57,8 @@ class BaseHandler(RequestHandler):
         self._body = bytearray()
         self._body_limit = context.config.server.max_body_bytes
         self._received = 0
+        self._last_received = self.began  # when something of the body came last
+        self._body_timer: asyncio.TimerHandle | None = None  # while it comes
         self._refusal: ApiError | None = None  # the answer, once the body is there
         self._refused = False  # whether it was answered already
         self._logged = False
@@ -113,15 +117,15 @@ class BaseHandler(RequestHandler):
         except ApiError as error:
             self._refusal = error
             self._body_limit = min(self._body_limit, _REFUSED_BODY)
-        declared = self.request.headers.get("Content-Length", "0")
-        if (declared.isdecimal() and int(declared) > self._body_limit) or (
-            self._refusal is not None and self._asks_first
-        ):
+        if self._declares_too_much or (self._refusal is not None and self._asks_first):
             await self._refuse_body()
+        elif "Content-Length" in self.request.headers or "Transfer-Encoding" in self.request.headers:
+            self._watch_body()
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
         if self._refused:
             return None
+        self._last_received = asyncio.get_running_loop().time()
         self._received += len(chunk)
         if self._received > self._body_limit:
             self._body.clear()
@@ -136,6 +140,36 @@ class BaseHandler(RequestHandler):
         return bytes(self._body)
 
     @property
+    def _declares_too_much(self) -> bool:
+        """Whether the body is going to be too large. What is no length at all is left to tornado."""
+        declared = self.request.headers.get("Content-Length", "")
+        return declared.isdecimal() and (len(declared) > _MOST_DIGITS or int(declared) > self._body_limit)
+
+    def _watch_body(self) -> None:
+        """Refuse a body of which nothing comes any more, or that is not there when the request's time is up."""
+        loop, limit = asyncio.get_running_loop(), self.context.config.server.inference_timeout_seconds
+        left, why = min(
+            (self._last_received + BODY_SECONDS, f"nothing of its body came for {BODY_SECONDS:g} seconds"),
+            (self.began + limit, f"its body took longer than {limit} seconds"),
+        )
+        left -= loop.time()
+        if left > 0:
+            self._body_timer = loop.call_later(left, self._watch_body)
+            return
+        self._refused = True
+        self._write_api_error(self._refusal or errors.request_timed_out(why))
+        self.set_header("Connection", "close")
+        self.finish()
+
+    def _end_watch(self) -> None:
+        if self._body_timer is not None:
+            self._body_timer.cancel()
+
+    def on_connection_close(self) -> None:
+        self._end_watch()
+        super().on_connection_close()
+
+    @property
     def _asks_first(self) -> bool:
         """Whether the client waits for our consent before it sends the body."""
         return self.request.headers.get("Expect", "").lower() == "100-continue"
@@ -147,6 +181,7 @@ class BaseHandler(RequestHandler):
         connection were reset under it: what it sends is thrown away for a while.
         """
         self._refused = True
+        self._end_watch()
         error = self._refusal or errors.body_too_large(self._body_limit)
         if self._asks_first:
             self._fail(error)
@@ -195,7 +230,8 @@ class BaseHandler(RequestHandler):
         await self.run()
 
     def _already_refused(self) -> bool:
-        """Whether the answer was written before the body was there. Raises the refusal of a request that waits for it."""
+        """Whether the answer was written before the body was there, which it now is. Raises the refusal that waits for it."""
+        self._end_watch()
         if self._refused:
             self._end_linger()
         elif self._refusal is not None:

@@ -20,6 +20,7 @@ from inferno_runtime.server.logging import configure
 from inferno_runtime.server.metrics import Metrics
 from inferno_runtime.server.registry import Registry, Served
 from inferno_runtime.server.tracing import load_tracer
+from inferno_runtime.server.transport import affordable_connections
 from inferno_runtime.worker.client import EngineClient
 
 _log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class Server:
         metrics = Metrics(lambda: [(served.name, served.engine.stats) for served in registry])
         tracer = load_tracer(config.server)
         self._context = Context(config, registry, metrics, time.time(), Access(config.server), tracer=tracer)
-        self._http: HTTPServer = http_server(application(self._context))
+        self._http: HTTPServer = http_server(application(self._context), affordable_connections())
         self._end = asyncio.Event()  # set by the first signal
         self._at_once = asyncio.Event()  # set by the second
 

@@ -26,6 +26,8 @@ def configure(config: ServerConfig, stream: TextIO = sys.stderr) -> None:
     root.setLevel(config.log_level.upper())
     # One line per slow callback or unclosed client is asyncio's own business.
     logging.getLogger("asyncio").setLevel(max(root.level, logging.WARNING))
+    # tornado quotes the headers that it cannot read, and one may hold a key; server.transport says that it refused them.
+    logging.getLogger("tornado.general").setLevel(max(root.level, logging.WARNING))
 
 
 def _add_request_id(record: logging.LogRecord) -> bool:
