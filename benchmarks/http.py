@@ -1,14 +1,15 @@
 """What HTTP costs: `make bench-http`, or `python -m benchmarks.http [--streams 100] [--profile FILE]`.
 
-The whole server, with an engine that says the same token to everybody as fast as it is read. Measured are the tokens per
-second through so many streams at once, the processor time that the server needs for them, whether each of many more streams
-is whole, and how soon a wrong request has its answer.
+The whole server, with an engine that says the same token to everybody. Measured are the tokens per second through so many
+streams at once, as fast as they are read and at 250 a second each, the processor time that the server needs for them, whether
+each of many more streams is whole, and how soon a wrong request has its answer.
 """
 
 import argparse
 import asyncio
 import cProfile
 import json
+import os
 import statistics
 import sys
 import time
@@ -23,6 +24,7 @@ _TOKENS = 1000  # of an answer
 _CROWD = 500  # streams at once
 _CROWD_TOKENS = 200
 _WRONG = 200  # requests
+_STEPS = 250  # a second
 _MODEL = "inferno-tiny"
 _SERVE = "--serve"
 
@@ -62,24 +64,29 @@ async def wrong(port: int) -> float:
         writer.close()
 
 
-async def play(server: Running, streams: int) -> str:
-    """Everything, one thing after the other; what to print."""
+async def many(server: Running, streams: int) -> str:
+    """So many streams at once; what to print."""
     await stream(server.port, 10)
     used, began = processor_seconds(server.pid), time.perf_counter()
     results = await asyncio.gather(*(stream(server.port, _TOKENS) for _ in range(streams)))
     wall, used = time.perf_counter() - began, processor_seconds(server.pid) - used
     tokens, events = (sum(column) for column in zip(*results, strict=True))
+    return (
+        f"{tokens / wall:.0f} tokens/s in {events / wall:.0f} events/s of {tokens / events:.1f}; the server needs "
+        f"{used / wall * 100:.0f} % of a core, {used / tokens * 1e6:.1f} µs a token and {used / events * 1e6:.0f} µs an event"
+    )
+
+
+async def crowd(server: Running) -> str:
+    """Many more streams, and wrong requests; what to print."""
     began = time.perf_counter()
     await asyncio.gather(*(stream(server.port, _CROWD_TOKENS) for _ in range(_CROWD)))
-    crowd = time.perf_counter() - began
+    wall = time.perf_counter() - began
     first_bytes = sorted([await wrong(server.port) for _ in range(_WRONG)])
-    return "\n".join(
-        (
-            f"{streams} streams: {tokens / wall:.0f} tokens/s in {events / wall:.0f} events/s of {tokens / events:.1f}",
-            f"the server's own time: {used / tokens * 1e6:.1f} µs a token, {used / events * 1e6:.0f} µs an event",
-            f"{_CROWD} streams of {_CROWD_TOKENS} tokens: all whole, in {crowd:.1f} s",
-            f"first byte of an error: {statistics.median(first_bytes) * 1000:.2f} ms, at most {first_bytes[-1] * 1000:.2f} ms",
-        )
+    middle, most = statistics.median(first_bytes) * 1000, first_bytes[-1] * 1000
+    return (
+        f"{_CROWD} streams of {_CROWD_TOKENS} tokens: all whole, in {wall:.1f} s\n"
+        f"first byte of an error: {middle:.2f} ms, at most {most:.2f} ms"
     )
 
 
@@ -112,6 +119,7 @@ def main() -> None:
     parser.add_argument("--profile", default="", metavar="FILE", help="write cProfile's statistics of the server")
     options = parser.parse_args()
     here = str(Path(__file__).resolve().parent.parent)
+    search = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
     command = [
         sys.executable,
         "-m",
@@ -120,12 +128,21 @@ def main() -> None:
         str(Path(options.profile).resolve()) if options.profile else "",
     ]
 
-    def start(load: Load, port: int, folder: Path) -> Start:
-        return Start([*command, "--port", str(port), "--max-queue", "2000", *UNLIMITED], {"PYTHONPATH": here})
+    load = Load("http", "http", "", 1, 4096, lambda writer, share: ())
 
-    server = Server("http", "Inferno without a model", "/health/ready", start, lambda load: "")
-    with running(server, Load("http", "http", "", 1, 4096, lambda writer, share: ())) as process:
-        print(asyncio.run(play(process, options.streams)))
+    def server(steps: int) -> Server:
+        environment = {"PYTHONPATH": search, "NULL_ENGINE_STEPS": str(steps)}
+
+        def start(load: Load, port: int, folder: Path) -> Start:
+            return Start([*command, "--port", str(port), "--max-queue", "2000", *UNLIMITED], environment)
+
+        return Server("http", "Inferno without a model", "/health/ready", start, lambda load: "")
+
+    with running(server(_STEPS), load) as process:
+        print(f"{options.streams} streams, {_STEPS} tokens/s each: {asyncio.run(many(process, options.streams))}")
+    with running(server(0), load) as process:
+        print(f"{options.streams} streams, as fast as they go: {asyncio.run(many(process, options.streams))}")
+        print(asyncio.run(crowd(process)))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,12 @@
-"""An engine without a model, in the place of the real one: it says the same token to everybody, as fast as it is read."""
+"""An engine without a model, in the place of the real one: it says the same token to everybody.
 
+It makes as many steps a second as NULL_ENGINE_STEPS says, or as many as are read.
+"""
+
+import os
 import socket
 import sys
+import time
 
 from inferno_runtime.backends.base import ModelInfo
 from inferno_runtime.engine.request import Finished, FinishReason, Started
@@ -70,6 +75,8 @@ def serve(sock: socket.socket) -> None:
     reader: Reader[ToEngine] = Reader(to_engine)
     engine = NullEngine()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+    rate = float(os.environ.get("NULL_ENGINE_STEPS", "0"))
+    due = time.monotonic()
     while True:
         sock.setblocking(not engine.busy)
         try:
@@ -85,6 +92,9 @@ def serve(sock: socket.socket) -> None:
                 else:
                     engine.obey(frame)
         if engine.busy:
+            if rate:
+                due = max(due + 1 / rate, time.monotonic() - 1.0)
+                time.sleep(max(due - time.monotonic(), 0.0))
             _send(sock, engine.step())
 
 
