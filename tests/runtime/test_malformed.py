@@ -178,11 +178,6 @@ def test_requests_in_a_row_are_answered_in_order(server: ServerProcess) -> None:
     assert [answer.status for answer in answers(exchange(server, data))] == [200, 404, 200]
 
 
-def test_a_request_that_is_hidden_in_a_body_is_no_request(server: ServerProcess) -> None:
-    hidden = request(b'{"prompt": "' + get("/health") + b'"}')
-    assert ask(server, hidden).status == 400
-
-
 def test_a_refused_body_need_not_be_understood(server: ServerProcess) -> None:
     """The answer to a request that is refused early is not followed by another to what is wrong with its body."""
     chunk = b"2000000\r\n" + b" " * 0x2000000 + b"\r\n"
