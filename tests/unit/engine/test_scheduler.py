@@ -32,6 +32,19 @@ def test_the_end_token_ends_and_is_not_said() -> None:
     assert rig.finished[2].reason is FinishReason.LENGTH
 
 
+@pytest.mark.parametrize("speculate", [False, True])
+def test_a_text_cannot_end_before_it_has_its_least_tokens(speculate: bool) -> None:
+    rig = Rig(speculate=speculate, choose=lambda tokens, size: END if len(tokens) % 3 == 0 else 9)
+    rig.submit(1, [5, 5, 5], max_tokens=20, min_tokens=5)
+    rig.submit(2, [5, 5, 5], max_tokens=20)
+    rig.run()
+    assert rig.said[1][0] == 1  # the next likeliest in place of the end
+    assert END not in rig.said[1]
+    assert len(rig.said[1]) == 6
+    assert rig.finished[1].reason is FinishReason.STOP
+    assert rig.said[2] == []
+
+
 def test_a_full_context_ends_with_length() -> None:
     rig = Rig(context=16)
     rig.submit(1, [3] * 10, max_tokens=1000)

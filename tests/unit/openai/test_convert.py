@@ -8,6 +8,7 @@ import pytest
 from inferno_runtime.engine.request import Sampling
 from inferno_runtime.openai import convert, requests
 from inferno_runtime.openai.convert import Job
+from inferno_runtime.openai.errors import ApiError
 from tests.unit.openai.test_bad_requests import target
 from tests.unit.server.fakes import BOS, IM_END, IM_START, ByteTokenizer
 
@@ -51,6 +52,14 @@ def test_null_is_the_same_as_nothing(make: Any) -> None:
         ({"top_p": 0.5, "min_p": 0.1}, {"top_p": 0.5, "min_p": 0.1}),
         ({"presence_penalty": -2, "frequency_penalty": 2}, {"presence_penalty": -2.0, "frequency_penalty": 2.0}),
         ({"seed": -1}, {"seed": 2**64 - 1}),
+        ({"logit_bias": {"5": -100, "258": 1.5}}, {"logit_bias": ((5, -100.0), (258, 1.5))}),
+        ({"typical_p": 0.5, "top_n_sigma": 1}, {"typical_p": 0.5, "top_n_sigma": 1.0}),
+        ({"repeat_penalty": 1.5, "repeat_last_n": -1}, {"repeat_penalty": 1.5, "repeat_last_n": -1}),
+        ({"xtc_probability": 0.5, "xtc_threshold": 0.2}, {"xtc_probability": 0.5, "xtc_threshold": 0.2}),
+        (
+            {"dry_multiplier": 0.8, "dry_base": 2, "dry_allowed_length": 3, "dry_penalty_last_n": 9},
+            {"dry_multiplier": 0.8, "dry_base": 2.0, "dry_allowed_length": 3, "dry_penalty_last_n": 9},
+        ),
     ],
 )
 def test_sampling_as_asked(fields: dict[str, Any], expected: dict[str, Any]) -> None:
@@ -60,6 +69,43 @@ def test_sampling_as_asked(fields: dict[str, Any], expected: dict[str, Any]) -> 
 
 def test_without_a_seed_each_request_has_its_own() -> None:
     assert chat().sampling.seed != chat().sampling.seed
+
+
+def test_every_field_of_the_engines_can_be_asked_for() -> None:
+    assert set(Sampling.__struct_fields__) <= set(requests.GenerationRequest.__struct_fields__)
+
+
+def test_several_answers_to_several_prompts() -> None:
+    job = complete(prompt=["a", "b"], n=2, seed=2**64 - 1 - 2**63, echo=True)
+    assert job.prompts == [[97], [97], [98], [98]]
+    assert job.echoes == ["a", "a", "b", "b"]
+    first = job.sampling.seed
+    assert [job.sampling_of(index).seed for index in range(4)] == [first, first + 1, first, first + 1]
+    assert chat(seed=-1, n=2).sampling_of(1).seed == 0
+
+
+def test_no_more_sequences_than_one_request_may_have() -> None:
+    assert len(complete(prompt=["a", "b"], n=2).prompts) == 4
+    with pytest.raises(ApiError, match=r"at most 4 sequences, and this one asks for 6"):
+        complete(prompt=["a", "b", "c"], n=2)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "echo"),
+    [
+        ("Où?", ["Où?"]),
+        (["a", ""], ["a", ""]),
+        ([79, 195, 185], ["Où"]),
+        ([[195], [65]], ["\N{REPLACEMENT CHARACTER}", "A"]),
+    ],
+)
+def test_a_prompt_is_repeated_as_it_was_given(prompt: Any, echo: list[str]) -> None:
+    assert complete(prompt=prompt, echo=True).echoes == echo
+    assert complete(prompt=prompt).echoes == []
+
+
+def test_least_tokens() -> None:
+    assert (chat(min_tokens=3, max_tokens=3).min_tokens, chat().min_tokens) == (3, 0)
 
 
 @pytest.mark.parametrize(

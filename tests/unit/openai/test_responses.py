@@ -87,3 +87,12 @@ def test_the_ends_of_a_stream() -> None:
     assert closing["choices"] == [{"index": 0, "delta": {}, "logprobs": None, "finish_reason": "length"}]
     last = event(answer.usage_event({"total_tokens": 1}))
     assert (last["choices"], last["usage"]) == ([], {"total_tokens": 1})
+
+
+def test_an_echo_comes_before_the_text() -> None:
+    answer = CompletionAnswer("m", echoes=["Once", ""])
+    results = [(" upon", FinishReason.STOP), (" a", FinishReason.STOP)]
+    body = msgspec.json.decode(answer.whole(results, {}))
+    assert [choice["text"] for choice in body["choices"]] == ["Once upon", " a"]
+    assert event(answer.events(0).opening()) == event(answer.chunk(0, {"text": "Once"}, None))
+    assert answer.events(1).opening() == b""

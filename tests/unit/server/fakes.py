@@ -101,6 +101,7 @@ class FakeEngine:
         sampling: Sampling,
         stop: Sequence[str] = (),
         ignore_eos: bool = False,
+        min_tokens: int = 0,
         priority: Priority = Priority.NORMAL,
         deadline: float | None = None,
         token_timeout: float | None = None,
@@ -114,6 +115,7 @@ class FakeEngine:
                 "sampling": sampling,
                 "stop": stop,
                 "ignore_eos": ignore_eos,
+                "min_tokens": min_tokens,
                 "priority": priority,
             }
         )

@@ -36,6 +36,7 @@ class SchedulerEngine(FakeEngine):
         sampling: Sampling,
         stop: Sequence[str] = (),
         ignore_eos: bool = False,
+        min_tokens: int = 0,
         priority: Priority = Priority.NORMAL,
         deadline: float | None = None,
         token_timeout: float | None = None,

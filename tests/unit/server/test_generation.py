@@ -71,6 +71,24 @@ async def test_several_prompts(server: Running) -> None:
     assert body["usage"]["completion_tokens"] == 10
 
 
+async def test_several_answers_to_each_prompt(server: Running) -> None:
+    body = (await server.complete(["a", "bc"], max_tokens=5, n=2, echo=True, seed=3)).json()
+    assert [(c["index"], c["text"]) for c in body["choices"]] == list(
+        enumerate(("aHello", "aHello", "bcHello", "bcHello"))
+    )
+    assert (body["usage"]["prompt_tokens"], body["usage"]["completion_tokens"]) == (3, 20)
+    seeds = [request["sampling"].seed for request in server.engine.submitted]  # type: ignore[attr-defined]
+    assert seeds == [3, 4, 3, 4]
+    left = (await server.client.get("/v1/models")).headers["x-ratelimit-remaining-tokens"]
+    assert int(left) == 10_000 - 23
+
+
+async def test_a_stream_begins_with_what_is_repeated(server: Running) -> None:
+    response = await server.complete(["Say ", ""], stream=True, echo=True)
+    events = events_of(response.text)
+    assert (said(events, 0), said(events, 1)) == ("Say Hello, world", "Hello, world")
+
+
 async def test_max_tokens_is_cut_to_the_context(server: Running) -> None:
     await server.complete([65] * 500, max_tokens=1000)
     assert server.engine.submitted[0]["max_tokens"] == 12

@@ -74,6 +74,7 @@ class Request(msgspec.Struct, frozen=True, array_like=True):
     sampling: Sampling
     ignore_eos: bool = False
     priority: Priority = Priority.NORMAL
+    min_tokens: int = 0  # before which the model cannot end its text
 
 
 class Usage(msgspec.Struct, frozen=True):

@@ -70,7 +70,8 @@ class Scheduler:
         and where that says nothing with the model `draft`, which has as many slots;
         governor: has the number of threads follow the steps' times, None if it is fixed."""
         self._backend = backend
-        self._end_tokens = frozenset(end_tokens)
+        self._end_list = tuple(end_tokens)
+        self._end_tokens = frozenset(self._end_list)
         self._clock = clock
         self._evaluator = Evaluator(backend, clock, governor)
         self._cost = self._evaluator.prefill_cost
@@ -346,7 +347,7 @@ class Scheduler:
     def _take(self, batch: list[Sequence], drafts: list[list[int]], logits: NDArray[np.float32]) -> None:
         """Give each sequence of the batch, whose last token and draft were just evaluated, the next tokens."""
         choices = [
-            Choice(seq.request.sampling, seq.history, draft[:ahead])
+            Choice(seq.request.sampling, seq.history, draft[:ahead], self._banned(seq, ahead))
             for seq, draft in zip(batch, drafts, strict=True)
             for ahead in range(len(draft) + 1)
         ]
@@ -364,6 +365,11 @@ class Scheduler:
                 self._finish(seq, *end)
             elif seq.position >= seq.indexed + BLOCK:
                 self._slots.index(seq)
+
+    def _banned(self, seq: Sequence, ahead: int) -> tuple[int, ...]:
+        """The tokens that would end a text which is too short for that, also with so many more tokens."""
+        early = seq.generated + ahead < seq.request.min_tokens and not seq.request.ignore_eos
+        return self._end_list if early else ()
 
     def _say_all(self, seq: Sequence, sampled: list[int | SamplingError]) -> _End | None:
         """Take tokens in order, each of which stands behind one more evaluated cell, up to the sequence's end."""

@@ -9,6 +9,8 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from inferno_runtime.backends.base import Tokenizer
 from inferno_runtime.chat.template import ChatTemplate, TemplateError, encode_pieces
 from inferno_runtime.engine.request import Sampling
@@ -17,6 +19,11 @@ from inferno_runtime.openai.requests import ChatRequest, CompletionRequest, Gene
 
 DEFAULT_MAX_TOKENS = 512
 MAX_STOPS = 16
+MAX_BIASES = 1024
+# Those that mean the same to the engine as they do in a request.
+_SAMPLING_FIELDS = tuple(
+    set(Sampling.__struct_fields__) & set(GenerationRequest.__struct_fields__) - {"top_k", "seed", "logit_bias"}
+)
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 # What OpenAI takes for a name: it stands in the prompt, so it must not look like a part of the template's own.
 _NAME = re.compile(r"[^\s<|\\/>]{1,64}")
@@ -36,15 +43,27 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What one request asks of the engine: a sequence for each prompt."""
+    """What one request asks of the engine: a sequence for each prompt, or `choices` of them, one after the other."""
 
     prompts: list[list[int]]
+    choices: int
+    echoes: list[str]  # what each sequence's text begins with; empty where nothing is repeated
     max_tokens: int
+    min_tokens: int
     sampling: Sampling
     stop: tuple[str, ...]
     ignore_eos: bool
     stream: bool
     include_usage: bool
+
+    def sampling_of(self, index: int) -> Sampling:
+        """That of a sequence: those of one prompt must not all say the same, and equal requests must."""
+        other = index % self.choices
+        return (
+            msgspec.structs.replace(self.sampling, seed=(self.sampling.seed + other) % 2**64)
+            if other
+            else self.sampling
+        )
 
 
 def chat_job(request: ChatRequest, target: Target) -> Job:
@@ -66,8 +85,10 @@ def chat_job(request: ChatRequest, target: Target) -> Job:
 def completion_job(request: CompletionRequest, target: Target) -> Job:
     """The job of a completion request. Raises `ApiError`."""
     _refuse_unsupported_completion(request)
-    prompts = _prompts(request.prompt, target)
-    return _job(request, prompts, request.max_tokens or DEFAULT_MAX_TOKENS, "prompt", target)
+    given = _given(request.prompt, target)
+    prompts = [_prompt_tokens(item, target) for item in given]
+    echoes = [_text_of(item, target.tokenizer) for item in given] if request.echo else []
+    return _job(request, prompts, request.max_tokens or DEFAULT_MAX_TOKENS, "prompt", target, echoes)
 
 
 def job_of(request: GenerationRequest, target: Target) -> Job:
@@ -78,7 +99,20 @@ def job_of(request: GenerationRequest, target: Target) -> Job:
     return completion_job(request, target)
 
 
-def _job(request: GenerationRequest, prompts: list[list[int]], limit: int, param: str, target: Target) -> Job:
+def _job(
+    request: GenerationRequest,
+    prompts: list[list[int]],
+    limit: int,
+    param: str,
+    target: Target,
+    echoes: Sequence[str] = (),
+) -> Job:
+    choices = request.n or 1
+    if len(prompts) * choices > target.max_sequences:
+        raise errors.bad_request(
+            f"A request may ask for at most {target.max_sequences} sequences, and this one asks for {len(prompts) * choices}.",
+            param if choices == 1 else "n",
+        )
     for prompt in prompts:
         if len(prompt) >= target.context:
             raise errors.context_length_exceeded(target.context, len(prompt), param)
@@ -86,9 +120,12 @@ def _job(request: GenerationRequest, prompts: list[list[int]], limit: int, param
     if request.stream_options is not None and not stream:
         raise errors.bad_request("'stream_options' is only allowed when 'stream' is true.", "stream_options")
     return Job(
-        prompts=prompts,
+        prompts=[prompt for prompt in prompts for _ in range(choices)],
+        choices=choices,
+        echoes=[echo for echo in echoes for _ in range(choices)],
         max_tokens=limit,
-        sampling=_sampling(request),
+        min_tokens=_least(request, limit),
+        sampling=_sampling(request, target),
         stop=_stops(request.stop),
         ignore_eos=bool(request.ignore_eos),
         stream=stream,
@@ -96,18 +133,38 @@ def _job(request: GenerationRequest, prompts: list[list[int]], limit: int, param
     )
 
 
-def _sampling(request: GenerationRequest) -> Sampling:
-    given = {
-        "temperature": request.temperature,
-        "top_p": request.top_p,
-        "min_p": request.min_p,
-        "presence_penalty": request.presence_penalty,
-        "frequency_penalty": request.frequency_penalty,
+def _least(request: GenerationRequest, limit: int) -> int:
+    least = request.min_tokens or 0
+    if least > limit:
+        raise errors.bad_request(f"'min_tokens' is {least}, which is above the limit of {limit} tokens.", "min_tokens")
+    return least
+
+
+def _sampling(request: GenerationRequest, target: Target) -> Sampling:
+    given = {name: getattr(request, name) for name in _SAMPLING_FIELDS}
+    given |= {
         # -1, as other servers' clients send it, means off as well.
         "top_k": None if request.top_k is None else max(request.top_k, 0),
         "seed": secrets.randbits(64) if request.seed is None else request.seed % 2**64,
+        "logit_bias": _bias(request.logit_bias, target),
     }
-    return Sampling(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    return Sampling(**{name: value for name, value in given.items() if value is not None})
+
+
+def _bias(bias: dict[str, float] | None, target: Target) -> tuple[tuple[int, float], ...]:
+    """What is added to the logits of tokens. Raises `ApiError` where an entry is none."""
+    if bias is not None and len(bias) > MAX_BIASES:
+        raise errors.bad_request(f"'logit_bias' may hold at most {MAX_BIASES} entries.", "logit_bias")
+    vocabulary = len(target.tokenizer.pieces)
+    entries = []
+    for token, change in (bias or {}).items():
+        # A longer number is none, however long it takes to read.
+        if not (token.isascii() and token.isdecimal() and len(token) < 10 and int(token) < vocabulary):
+            raise errors.bad_request(
+                f"'logit_bias' holds '{token[:64]}', which is no token id below {vocabulary}.", "logit_bias"
+            )
+        entries.append((int(token), change))
+    return tuple(entries)
 
 
 def _stops(stop: str | list[str] | None) -> tuple[str, ...]:
@@ -167,7 +224,8 @@ def _text(content: str | list[dict[str, object]], where: str) -> str:
     return "\n".join(texts)
 
 
-def _prompts(prompt: str | list[str | int | list[int]], target: Target) -> list[list[int]]:
+def _given(prompt: str | list[str | int | list[int]], target: Target) -> list[str | list[int]]:
+    """The prompts, which must be of one kind."""
     given: list[str | list[int]]
     if isinstance(prompt, str):
         given = [prompt]
@@ -185,7 +243,14 @@ def _prompts(prompt: str | list[str | int | list[int]], target: Target) -> list[
             f"A request may ask for at most {target.max_sequences} sequences, and this one has {len(given)} prompts.",
             "prompt",
         )
-    return [_prompt_tokens(item, target) for item in given]
+    return given
+
+
+def _text_of(prompt: str | list[int], tokenizer: Tokenizer) -> str:
+    """A prompt as it stands at the beginning of its answer."""
+    if isinstance(prompt, str):
+        return prompt
+    return b"".join(tokenizer.pieces[token] for token in prompt).decode(errors="replace")
 
 
 def _refuse_hopeless(characters: int, param: str, target: Target) -> None:
@@ -214,23 +279,7 @@ def _prompt_tokens(prompt: str | list[int], target: Target) -> list[int]:
     return tokens
 
 
-def _refuse_unsupported(request: GenerationRequest) -> None:
-    if request.n is not None and request.n > 1:
-        raise errors.unsupported("n")
-    if request.min_tokens:
-        if request.max_tokens is not None and request.min_tokens > request.max_tokens:
-            raise errors.bad_request("'min_tokens' must not be above 'max_tokens'.", "min_tokens")
-        raise errors.unsupported("min_tokens")
-    if request.typical_p is not None and request.typical_p != 1:
-        raise errors.unsupported("typical_p")
-    if request.repeat_penalty is not None and request.repeat_penalty != 1:
-        raise errors.unsupported("repeat_penalty")
-    if request.logit_bias:
-        raise errors.unsupported("logit_bias")
-
-
 def _refuse_unsupported_chat(request: ChatRequest) -> None:
-    _refuse_unsupported(request)
     if request.top_logprobs is not None and not request.logprobs:
         raise errors.bad_request("'top_logprobs' is only allowed when 'logprobs' is true.", "top_logprobs")
     if request.logprobs:
@@ -256,14 +305,11 @@ def _refuse_format(kind: object) -> None:
 
 
 def _refuse_unsupported_completion(request: CompletionRequest) -> None:
-    _refuse_unsupported(request)
     best_of = request.best_of or 1
     if request.stream and best_of > 1:
         raise errors.bad_request("'best_of' cannot be combined with 'stream'.", "best_of")
     if best_of > 1:
         raise errors.unsupported("best_of")
-    if request.echo:
-        raise errors.unsupported("echo")
     if request.suffix:
         raise errors.unsupported("suffix")
     if request.logprobs is not None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import msgspec
 
 from inferno_runtime.engine.request import Sampling
-from inferno_runtime.openai.convert import DEFAULT_MAX_TOKENS, MAX_STOPS
+from inferno_runtime.openai.convert import DEFAULT_MAX_TOKENS, MAX_BIASES, MAX_STOPS
 from inferno_runtime.openai.embeddings import MAX_CHARACTERS, MAX_INPUTS, EmbeddingsRequest
 from inferno_runtime.openai.requests import ChatRequest, CompletionRequest, GenerationRequest, Message, StreamOptions
 
@@ -76,17 +76,39 @@ MEANINGS: dict[type, dict[str, Field]] = {
         "ignore_eos": Field("Go on where the model would end; for measurements.", False),
         "user": _USER,
         "priority": _PRIORITY,
-        "n": Field("How many answers to give.", 1, refused="more than 1"),
-        "min_tokens": Field("How many tokens an answer must have before it may end.", 0, refused="more than 0"),
+        "n": Field("How many answers to give to each prompt, which is evaluated once.", 1),
+        "min_tokens": Field("How many tokens an answer must have before the model may end it.", 0),
+        "logit_bias": Field(f"What is added to the logits of up to {MAX_BIASES} tokens, by their ids."),
         "typical_p": Field(
-            "Draw from the tokens that are most nearly as surprising as is usual here; 1 is off.",
-            _SAMPLING.typical_p,
-            refused="any but 1",
+            "Draw from the tokens that are most nearly as surprising as is usual here; 1 is off.", _SAMPLING.typical_p
+        ),
+        "top_n_sigma": Field(
+            "Leave out tokens whose logit is more than so many standard deviations below the highest; 0 is off.",
+            _SAMPLING.top_n_sigma,
         ),
         "repeat_penalty": Field(
-            "What makes recent tokens less likely; 1 is off.", _SAMPLING.repeat_penalty, refused="any but 1"
+            "What the logits of recent tokens are divided by, or multiplied with if negative; 1 is off.",
+            _SAMPLING.repeat_penalty,
         ),
-        "logit_bias": Field("What is added to the logits of tokens, by their ids.", refused="any entry"),
+        "repeat_last_n": Field(
+            "How many tokens of prompt and text `repeat_penalty` looks back over; -1 is all.", _SAMPLING.repeat_last_n
+        ),
+        "xtc_probability": Field(
+            "How often the likeliest tokens are left out, so that the text is less usual; 0 is off.",
+            _SAMPLING.xtc_probability,
+        ),
+        "xtc_threshold": Field(
+            "Of the tokens with at least this probability only the least likely stays then; above 0.5 is off.",
+            _SAMPLING.xtc_threshold,
+        ),
+        "dry_multiplier": Field(
+            "How strongly tokens are penalized that would prolong a repetition; 0 is off.", _SAMPLING.dry_multiplier
+        ),
+        "dry_base": Field("By what that grows with each token of the repetition.", _SAMPLING.dry_base),
+        "dry_allowed_length": Field("How long a repetition may be without it.", _SAMPLING.dry_allowed_length),
+        "dry_penalty_last_n": Field(
+            "How many tokens of prompt and text it looks back over; -1 is all.", _SAMPLING.dry_penalty_last_n
+        ),
     },
     ChatRequest: {
         "messages": Field("The conversation so far: one message or more."),
@@ -106,7 +128,7 @@ MEANINGS: dict[type, dict[str, Field]] = {
             "The spelling of a special token is read as one."
         ),
         "best_of": Field("How many continuations to make for each one that is given.", 1, refused="more than 1"),
-        "echo": Field("Begin the text with the prompt.", False, refused="`true`"),
+        "echo": Field("Begin the text with the prompt.", False),
         "suffix": Field("What comes behind the text.", refused="any but an empty one"),
         "logprobs": Field("Tell how likely each token was, and so many others at its place.", refused="any"),
     },

@@ -15,6 +15,8 @@ from inferno_runtime.openai import errors
 
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
+Bias = Annotated[float, Meta(ge=-100, le=100)]
+LookBack = Annotated[int, Meta(ge=-1, le=2_000_000)]
 TokenLimit = Annotated[int, Meta(ge=1, le=2_000_000)]
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 
@@ -44,12 +46,19 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     user: str | None = None
     priority: Priority | None = None
 
-    # Known, and refused where they ask for something (see convert.refuse_unsupported).
     n: Annotated[int, Meta(ge=1, le=128)] | None = None
     min_tokens: Annotated[int, Meta(ge=0)] | None = None
+    logit_bias: dict[str, Bias] | None = None
     typical_p: Fraction | None = None
-    repeat_penalty: Annotated[float, Meta(ge=0)] | None = None
-    logit_bias: dict[str, float] | None = None
+    top_n_sigma: Annotated[float, Meta(ge=0, le=100)] | None = None
+    repeat_penalty: Annotated[float, Meta(gt=0, le=10)] | None = None
+    repeat_last_n: LookBack | None = None
+    xtc_probability: Fraction | None = None
+    xtc_threshold: Fraction | None = None
+    dry_multiplier: Annotated[float, Meta(ge=0, le=100)] | None = None
+    dry_base: Annotated[float, Meta(ge=1, le=100)] | None = None
+    dry_allowed_length: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
+    dry_penalty_last_n: LookBack | None = None
 
 
 class Message(msgspec.Struct, frozen=True):

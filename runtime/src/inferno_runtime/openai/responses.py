@@ -5,7 +5,7 @@ A stream has thousands of events a second, which differ in a few bytes: what the
 
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -39,8 +39,10 @@ class Answer:
     stream_object = ""
     id_prefix = ""
 
-    def __init__(self, model: str, include_usage: bool = False) -> None:
+    def __init__(self, model: str, include_usage: bool = False, echoes: Sequence[str] = ()) -> None:
+        """echoes: what each sequence's text begins with, if anything is repeated."""
         self.id = self.id_prefix + secrets.token_hex(12)
+        self.echoes = echoes
         self.model = model
         self.created = int(time.time())
         self._include_usage = include_usage
@@ -48,7 +50,7 @@ class Answer:
     def whole(self, results: list[tuple[str, FinishReason]], usage: dict[str, Any]) -> bytes:
         """The answer that is not streamed: (text, why it ended) of every sequence."""
         choices = [
-            {"index": index, **self._said(text), "logprobs": None, "finish_reason": reason.value}
+            {"index": index, **self._said(self.echo(index) + text), "logprobs": None, "finish_reason": reason.value}
             for index, (text, reason) in enumerate(results)
         ]
         return msgspec.json.encode(self._envelope(self.object, choices) | {"usage": usage})
@@ -68,6 +70,10 @@ class Answer:
         if self._include_usage:
             envelope["usage"] = None
         return _event(envelope)
+
+    def echo(self, index: int) -> str:
+        """What a sequence's text begins with."""
+        return self.echoes[index] if self.echoes else ""
 
     def opening(self, index: int) -> bytes:
         """What comes before the first text."""
@@ -114,6 +120,10 @@ class CompletionAnswer(Answer):
     object = "text_completion"
     stream_object = "text_completion"
     id_prefix = "cmpl-"
+
+    def opening(self, index: int) -> bytes:
+        echo = self.echo(index)
+        return self.chunk(index, self.piece(echo), None) if echo else b""
 
     def piece(self, text: str) -> dict[str, Any]:
         return {"text": text}

@@ -56,6 +56,8 @@ def _alone(request: GenerationRequest) -> GenerationRequest:
         several = len(request.prompt) > 1 and not all(isinstance(item, int) for item in request.prompt)
         if several:
             raise errors.bad_request("Only one prompt can be streamed here; send several requests.", "prompt")
+    if isinstance(request, CompletionRequest) and request.echo:
+        raise errors.bad_request("Only the answer is streamed here; to repeat the prompt, use /v1/completions.", "echo")
     if request.n is not None and request.n > 1:
         raise errors.bad_request("Only one answer can be streamed here; send several requests.", "n")
     return msgspec.structs.replace(request, stream=True)

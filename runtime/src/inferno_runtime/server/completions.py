@@ -48,7 +48,7 @@ class CompletionsHandler(RunHandler):
         require_json(self.request)
         body = self.body
         job = await run.take(lambda: requests.decode(body, self.request_type), len(body))
-        answer = self.answer_type(run.model, job.include_usage)
+        answer = self.answer_type(run.model, job.include_usage, job.echoes)
         if job.stream:
             await self.stream(run, EventStream(self), Chunks(answer, job))
         else:

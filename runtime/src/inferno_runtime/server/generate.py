@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
+from msgspec.structs import replace
+
 from inferno_runtime.engine.request import FinishReason, Usage
 from inferno_runtime.openai import convert
 from inferno_runtime.openai.convert import Job
@@ -46,15 +48,16 @@ class Run(Work):
     async def submit(self) -> None:
         """Give the engine its sequences. Raises `ApiError`."""
         job, engine = self._job, self._served.engine
-        async with self._limited(), self._prompt(sum(map(len, job.prompts))):
-            for prompt in job.prompts:
+        async with self._limited(), self._prompt(sum(map(len, job.prompts[:: job.choices]))):
+            for index, prompt in enumerate(job.prompts):
                 self.generations.append(
                     await engine.submit(
                         prompt,
                         max_tokens=min(job.max_tokens, engine.context - len(prompt)),
-                        sampling=job.sampling,
+                        sampling=job.sampling_of(index),
                         stop=job.stop,
                         ignore_eos=job.ignore_eos,
+                        min_tokens=job.min_tokens,
                         priority=self.priority,
                         deadline=self._deadline,
                         token_timeout=self._config.token_timeout_seconds,
@@ -83,15 +86,16 @@ class Run(Work):
     @property
     def usage(self) -> dict[str, Any]:
         """What the sequences have taken so far."""
-        return usage_object(generation.usage for generation in self.generations)
+        return usage_object(self._usages)
 
     @property
     def log_fields(self) -> dict[str, object]:
         if not self.generations:
             return {}
+        usages = self._usages
         return {
-            "prompt_tokens": sum(generation.prompt_tokens for generation in self.generations),
-            "completion_tokens": sum(generation.completion_tokens for generation in self.generations),
+            "prompt_tokens": sum(usage.prompt_tokens for usage in usages),
+            "completion_tokens": sum(usage.completion_tokens for usage in usages),
         }
 
     @property
@@ -122,7 +126,12 @@ class Run(Work):
 
     @property
     def _usages(self) -> Sequence[Usage]:
-        return [generation.usage for generation in self.generations]
+        """A prompt that is answered several times counts once."""
+        usages = [generation.usage for generation in self.generations]
+        return [
+            replace(usage, prompt_tokens=0, cached_tokens=0) if index % self._job.choices else usage
+            for index, usage in enumerate(usages)
+        ]
 
     @property
     def _first(self) -> float | None:

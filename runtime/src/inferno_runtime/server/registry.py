@@ -50,6 +50,7 @@ class Engine(Protocol):
         sampling: Sampling,
         stop: Sequence[str] = (),
         ignore_eos: bool = False,
+        min_tokens: int = 0,
         priority: Priority = Priority.NORMAL,
         deadline: float | None = None,
         token_timeout: float | None = None,

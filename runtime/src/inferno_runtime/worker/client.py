@@ -134,6 +134,7 @@ class EngineClient:
         sampling: Sampling,
         stop: Sequence[str] = (),
         ignore_eos: bool = False,
+        min_tokens: int = 0,
         priority: Priority = Priority.NORMAL,
         deadline: float | None = None,
         token_timeout: float | None = None,
@@ -155,7 +156,7 @@ class EngineClient:
             token_timeout=token_timeout,
         )
         self._begin(generation)
-        self._send(Submit(Request(generation.id, prompt, max_tokens, sampling, ignore_eos, priority)))
+        self._send(Submit(Request(generation.id, prompt, max_tokens, sampling, ignore_eos, priority, min_tokens)))
         return generation
 
     async def embed(

@@ -85,6 +85,7 @@ class Choice:
     sampling: Sampling
     history: History
     ahead: Sequence[int] = ()  # draft tokens evaluated between the history and this row, taken for accepted
+    banned: tuple[int, ...] = ()  # tokens that may not be chosen
 
     @property
     def position(self) -> int:

@@ -1,4 +1,4 @@
-"""The stages that change logits before any candidate is taken away: logit bias, repetition penalties, DRY.
+"""The stages that change logits before any candidate is taken away: bans, logit bias, repetition penalties, DRY.
 
 Each of them concerns a few tokens of a row. The tokens of all rows are gathered first and changed in one operation.
 """
@@ -20,6 +20,9 @@ _LARGEST_EXPONENT = math.log(np.finfo(np.float32).max)
 
 def adjust(logits: Floats, choices: Sequence[Choice]) -> None:
     """Change `logits`, shape (rows, vocabulary), in place as the rows' parameters ask for; order as in libllama."""
+    for row, choice in enumerate(choices):
+        if choice.banned:
+            logits[row, list(choice.banned)] = -np.inf
     concerned = [(row, choice) for row, choice in enumerate(choices) if _adjusts(choice.sampling)]
     if not concerned:
         return
