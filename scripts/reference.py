@@ -1,19 +1,29 @@
-"""Writes docs/configuration.md from the fields of the configuration, and docs/metrics.md from the metrics: `make docs`.
+"""Writes the reference pages from the code: `make docs`.
+
+docs/configuration.md follows from the fields of the configuration, docs/metrics.md from the metrics, and the tables of
+docs/api.md, which stand between two marks each, from the types of requests and messages.
 
 scripts/reference.py [--check]
 """
 
+import inspect
+import re
 import sys
 import types
 import typing
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 from annotated_types import Ge, Le, MaxLen, MinLen
 from pydantic.fields import FieldInfo
 
 from inferno_runtime.config import Config, EngineConfig, ListenConfig, ModelConfig, ServerConfig
 from inferno_runtime.engine.request import FinishReason, Usage
+from inferno_runtime.openai import fields, stream_schemas
+from inferno_runtime.openai.components import component_schemas
+from inferno_runtime.openai.operations import OPERATIONS, Operation
+from inferno_runtime.openai.requests import ChatRequest, CompletionRequest, Message
 from inferno_runtime.server.metrics import Metrics
 from inferno_runtime.worker.client import EngineStats
 
@@ -106,9 +116,141 @@ def metrics() -> str:
     return METRICS + "".join(rows)
 
 
+# docs/api.md
+
+MARKED = re.compile(r"(<!-- ([^:\n]+): written by `make docs` -->\n).*?(<!-- end -->)", re.DOTALL)
+COMPONENTS = component_schemas([])
+
+
+def api() -> str:
+    """The page of the API, with its tables as they ought to be."""
+    return MARKED.sub(lambda mark: mark[1] + table(mark[2]) + mark[3], (DOCS / "api.md").read_text())
+
+
+def table(name: str) -> str:
+    """The table between the marks of this name."""
+    match name.split():
+        case ["paths"]:
+            return lines(PATHS_HEAD, [path_row(*each) for each in paths().items()])
+        case ["refusals"]:
+            return lines(("Field", "Of", "Refused"), refusals())
+        case ["fields", "of", kind]:
+            return lines(("Field", "Type", "Default", "Meaning"), field_rows(kind))
+        case ["messages", "of", union]:
+            kinds = typing.get_args(getattr(stream_schemas, union))
+            return lines(("`type`", "Fields", "Meaning"), [message_row(each) for each in kinds])
+        case _:
+            sys.exit(f"api.md: there is no table '{name}'")
+
+
+def lines(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """A table in Markdown."""
+    return "".join(f"| {' | '.join(row)} |\n" for row in (head, ("---",) * len(head), *rows))
+
+
+PATHS_HEAD = ("Path", "Method", "Purpose", "Key", "Counts")
+
+
+def paths() -> dict[str, list[Operation]]:
+    """The operations of each path; the paths without `/v1` of a stream stand with its own."""
+    found: dict[str, list[Operation]] = {}
+    for operation in OPERATIONS:
+        if not operation.name.endswith("Unversioned"):
+            found.setdefault(operation.path, []).append(operation)
+    return found
+
+
+def path_row(path: str, operations: list[Operation]) -> tuple[str, ...]:
+    """What a path is for."""
+    first = operations[0]
+    names = f"`{path}`" + (f", `{path.removeprefix('/v1')}`" if first.streams_one else "")
+    methods = ", ".join(f"`{operation.method.upper()}`" for operation in operations)
+    return names, methods, first.summary, "yes" if first.keyed else "", "yes" if first.metered else ""
+
+
+def field_rows(kind: str) -> list[tuple[str, ...]]:
+    """The fields of a request; of a completion those that a chat has not, or has otherwise."""
+    (of,) = (each for each in fields.REQUESTS if each.__name__ == kind)
+    schema = COMPONENTS[kind]
+    shared = COMPONENTS["ChatRequest"]["properties"] if of is CompletionRequest else {}
+    return [
+        (
+            f"`{name}`",
+            words(schema["properties"][name]),
+            "required" if name in schema["required"] else json_default(field.default),
+            schema["properties"][name]["description"],
+        )
+        for name, field in fields.described(of).items()
+        if schema["properties"][name] != shared.get(name)
+    ]
+
+
+def json_default(value: object) -> str:
+    """A default as it stands in a request."""
+    match value:
+        case None:
+            return "–"
+        case bool():
+            return f"`{str(value).lower()}`"
+        case float():
+            return f"`{value:g}`"
+        case _:
+            return f"`{value}`"
+
+
+def refusals() -> list[tuple[str, ...]]:
+    """The fields that are known and not honoured."""
+    rows: dict[tuple[str, str], list[str]] = {}
+    for kind, of in ((ChatRequest, "chats"), (CompletionRequest, "completions"), (Message, "messages")):
+        for name, field in fields.described(kind).items():
+            if field.refused:
+                rows.setdefault((name, field.refused), []).append(of)
+    return [(f"`{name}`", ", ".join(of), refused) for (name, refused), of in rows.items()]
+
+
+def message_row(kind: type[msgspec.Struct]) -> tuple[str, ...]:
+    """What a message of a WebSocket has."""
+    schema = COMPONENTS[kind.__name__]
+    parts = []
+    for name, prop in schema["properties"].items():
+        if name in schema["required"]:
+            parts.append(f"`{name}`: {words(prop)}{' or null' if {'type': 'null'} in prop.get('anyOf', ()) else ''}")
+        else:
+            parts.append(f"`{name}`?: {words(prop)}")
+    meaning = " ".join((inspect.getdoc(kind) or "").split())
+    return f"`{kind.__struct_config__.tag}`", "; ".join(parts[1:]), meaning  # the first is the type
+
+
+def words(schema: dict[str, Any], *, many: bool = False) -> str:
+    """A JSON schema as a person says it. many: in the plural."""
+    if "anyOf" in schema:
+        kinds = [part for part in schema["anyOf"] if part.get("type") != "null"]
+        said = [words(part, many=many) for part in kinds]
+        return said[0] if len(said) == 1 else f"{', '.join(said[:-1])} or {said[-1]}"
+    if "$ref" in schema:
+        return words(COMPONENTS[schema["$ref"].rpartition("/")[2]], many=many)
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if schema.get("type") == "array":
+        return f"list{'s' if many else ''} of {words(schema.get('items', {'type': 'object'}), many=True)}"
+    return f"{schema['type']}{'s' if many else ''}{bounds(schema)}"
+
+
+def bounds(schema: dict[str, Any]) -> str:
+    """The range of a number, or the length of a text."""
+    if "maxLength" in schema:
+        return f", {schema['minLength']} to {schema['maxLength']} characters"
+    low, high = schema.get("minimum"), schema.get("maximum")
+    if low is None:
+        return ""
+    if high == 2**63 - 1:
+        return ", 64 bits"
+    return f", {low:,} or more" if high is None else f", {low:,} to {high:,}"
+
+
 def main() -> None:
     """Write the pages; with --check only say whether they are up to date."""
-    for name, text in (("configuration.md", configuration()), ("metrics.md", metrics())):
+    for name, text in (("configuration.md", configuration()), ("metrics.md", metrics()), ("api.md", api())):
         page = DOCS / name
         if "--check" not in sys.argv:
             page.write_text(text)

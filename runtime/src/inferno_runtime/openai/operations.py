@@ -110,16 +110,16 @@ _ASKING = (PRIORITY, TRACEPARENT)
 def _streams() -> Iterator[Operation]:
     """The streams of one sequence, under both of their paths each."""
     for root, suffix in (("/v1", ""), ("", "Unversioned")):
-        for method, name, fields in (
-            ("get", "streamEvents", "query"),
-            ("post", "streamEventsOfBody", "body"),
+        for method, name, place in (
+            ("get", "streamEvents", ""),
+            ("post", "streamEventsOfBody", ", asked for in a body"),
         ):
             yield Operation(
                 path=f"{root}/stream/sse",
                 method=method,
                 name=name + suffix,
                 tag="streaming",
-                summary=f"Stream one text as named events; the request stands in the {fields}.",
+                summary=f"Stream one text as named events{place}.",
                 description="With `messages` it is a chat, with `prompt` a completion. `event: token` comes with each piece "
                 "of the text, and `event: complete` or `event: error` at the end. A comment line comes after "
                 "{keep_alive_seconds} seconds of silence.",
