@@ -24,8 +24,9 @@ from inferno_runtime.engine.draft import accept
 from inferno_runtime.engine.evaluation import Evaluator
 from inferno_runtime.engine.prefill import PrefillBudget
 from inferno_runtime.engine.prefix_tree import BLOCK
-from inferno_runtime.engine.queue import FairQueue, rank
+from inferno_runtime.engine.queue import rank
 from inferno_runtime.engine.request import Finished, FinishReason, Request, Started
+from inferno_runtime.engine.roster import Roster
 from inferno_runtime.engine.sampling import Choice, SamplingError, sample
 from inferno_runtime.engine.sequence import Sequence
 from inferno_runtime.engine.slots import SlotTable
@@ -78,11 +79,7 @@ class Scheduler:
         self._budget = PrefillBudget(self._cost, step_budget)
         self._slots = SlotTable(backend, self._cost, PrefixStore(store_bytes))
         self.speculation = Speculation(backend, enabled=speculate, clock=clock, draft=draft)
-        self._waiting: FairQueue[Sequence] = FairQueue()
-        self._prefilling: list[Sequence] = []
-        self._running: list[Sequence] = []  # by slot, as backends like it
-        self._paused: list[Sequence] = []  # that hold a slot, the longest paused first
-        self._parked: list[Sequence] = []  # paused too, and without a slot
+        self._roster = Roster()
         self._answer_tokens = 64.0  # of a sequence, smoothed: what one is expected to need when it does not say
         self.preemptions = 0
         self._result = StepResult()
@@ -90,27 +87,27 @@ class Scheduler:
     @property
     def busy(self) -> bool:
         """Whether a step has anything to do or to tell."""
-        return bool(self._waiting or self._prefilling or self._running or self._result.finished)
+        return self._roster.busy or bool(self._result.finished)
 
     @property
     def active(self) -> int:
         """Sequences that hold a slot."""
-        return len(self._prefilling) + len(self._running) + len(self._paused)
+        return len(self._roster.holders)
 
     @property
     def queued(self) -> int:
         """Sequences that wait for a slot."""
-        return len(self._waiting)
+        return len(self._roster.waiting)
 
     @property
     def queued_by_priority(self) -> tuple[int, ...]:
         """The same, for each `Priority` in order."""
-        return self._waiting.lengths
+        return self._roster.waiting.lengths
 
     @property
     def cells_used(self) -> int:
         """Cells that the sequences with a slot hold."""
-        return sum(seq.position for seq in (*self._prefilling, *self._running, *self._paused))
+        return sum(seq.position for seq in self._roster.holders)
 
     @property
     def store_bytes(self) -> int:
@@ -119,11 +116,11 @@ class Scheduler:
 
     def submit(self, request: Request) -> None:
         """Take a request; its prompt must leave room for at least one token."""
-        self._waiting.push(Sequence(request, arrived=self._clock()))
+        self._roster.waiting.push(Sequence(request, arrived=self._clock()))
 
     def cancel(self, request_id: int) -> None:
         """End a sequence before the next step; one that is unknown or has ended is ignored."""
-        if (seq := self._find(request_id)) is not None:
+        if (seq := self._roster.find(request_id)) is not None:
             self._finish(seq, FinishReason.CANCELLED)
 
     def pause(self, request_id: int) -> None:
@@ -131,29 +128,15 @@ class Scheduler:
 
         A prompt that is just being evaluated is evaluated to its first token.
         """
-        seq = self._find(request_id)
-        if seq is None or seq.paused:
-            return
-        seq.paused = True
-        if seq in self._running:
-            self._running.remove(seq)
-            self._paused.append(seq)
-        elif self._waiting.discard(seq):
-            self._parked.append(seq)
+        seq = self._roster.find(request_id)
+        if seq is not None and not seq.paused:
+            self._roster.pause(seq)
 
     def resume(self, request_id: int) -> None:
         """Go on with a sequence that was paused; any other is left as it is."""
-        seq = self._find(request_id)
-        if seq is None or not seq.paused:
-            return
-        seq.paused = False
-        if seq in self._paused:
-            self._paused.remove(seq)
-            self._running.append(seq)
-            self._running.sort(key=_by_slot)
-        elif seq in self._parked:
-            self._parked.remove(seq)
-            self._waiting.push(seq)
+        seq = self._roster.find(request_id)
+        if seq is not None and seq.paused:
+            self._roster.resume(seq)
 
     def step(self) -> StepResult:
         """Evaluate one batch: the next tokens of the running sequences, or a piece of a prompt."""
@@ -167,10 +150,10 @@ class Scheduler:
     # Admission
 
     def _admit(self) -> None:
-        now = self._clock()
+        waiting, now = self._roster.waiting, self._clock()
         passed: list[Sequence] = []  # they wait for another's prefix, and hold up nobody
-        while self._waiting and (self._slots.free or self._park()):
-            seq = self._waiting.pop(now)
+        while waiting and (self._slots.free or self._park()):
+            seq = waiting.pop(now)
             if not self._make_way(seq):
                 passed.append(seq)
                 break
@@ -180,9 +163,9 @@ class Scheduler:
             seq.admitted = seq.admitted or self._clock()
             if not seq.started:
                 seq.cached = seq.position
-            self._prefilling.append(seq)
+            self._roster.prefilling.append(seq)
         for seq in reversed(passed):
-            self._waiting.put_back(seq, now)
+            waiting.put_back(seq, now)
 
     def _make_way(self, seq: Sequence) -> bool:
         """Whether the pool has cells for this sequence, if need be without those that are paused."""
@@ -199,8 +182,9 @@ class Scheduler:
         """
         if not self._backend.memory.shared or not self.active:
             return True
-        promised = sum(self._expected_cells(other) for other in (*self._prefilling, *self._running))
-        promised += sum(other.position for other in self._paused)
+        roster = self._roster
+        promised = sum(self._expected_cells(other) for other in (*roster.prefilling, *roster.running))
+        promised += sum(other.position for other in roster.paused)
         return promised + self._expected_cells(seq) <= self._backend.cells
 
     def _expected_cells(self, seq: Sequence) -> int:
@@ -209,11 +193,12 @@ class Scheduler:
     # Decode
 
     def _decode(self) -> None:
-        if not self._waiting:  # otherwise holes are filled as they come
-            self._slots.compact(self._running, self._evaluator.decode_seconds)
-            self._running.sort(key=_by_slot)
-        while self._running:
-            batch = list(self._running)
+        roster = self._roster
+        if not roster.waiting:  # otherwise holes are filled as they come
+            self._slots.compact(roster.running, self._evaluator.decode_seconds)
+            roster.sort()
+        while roster.running:
+            batch = list(roster.running)
             drafts = self.speculation.drafts(batch)
             spans = [_next_span(seq, draft) for seq, draft in zip(batch, drafts, strict=True)]
             try:
@@ -237,7 +222,8 @@ class Scheduler:
         """
         if self._slots.forget_retained() or (self._park() and self._slots.forget_retained()):
             return True
-        seqs = sorted((*self._prefilling, *self._running), key=lambda seq: (-seq.priority.weight, seq.arrived))
+        evaluated = (*self._roster.prefilling, *self._roster.running)
+        seqs = sorted(evaluated, key=lambda seq: (-seq.priority.weight, seq.arrived))
         if len(seqs) > 1:
             self._preempt(seqs[-1])
             return True
@@ -249,21 +235,20 @@ class Scheduler:
         self.preemptions += 1
         self._leave(seq, sound=True)
         self._slots.forget_retained()
-        seq.slot, seq.position = -1, 0
-        if seq.paused:
-            self._parked.append(seq)
-        else:
-            self._waiting.put_back(seq, self._clock())
+        self._give_up_slot(seq)
 
     def _park(self) -> bool:
         """Take the slot of a paused sequence, for one that can use it. False if there is none."""
-        if not self._paused:
+        if not self._roster.paused:
             return False
-        seq = self._paused[0]
+        seq = self._roster.paused[0]
         self._leave(seq, sound=True)
-        seq.slot, seq.position = -1, 0
-        self._parked.append(seq)
+        self._give_up_slot(seq)
         return True
+
+    def _give_up_slot(self, seq: Sequence) -> None:
+        seq.slot, seq.position = -1, 0
+        self._roster.wait_again(seq, self._clock())
 
     def _decode_apart(self, batch: list[Sequence], error: BackendError) -> None:
         """Find out whose token it was that failed the batch, so that its neighbours go on."""
@@ -293,12 +278,12 @@ class Scheduler:
 
     def _prefill(self) -> bool:
         """Evaluate a piece of the most urgent prompt; False if there is none, or if the running sequences are due."""
-        if not self._prefilling:
+        if not self._roster.prefilling:
             return False
         now = self._clock()
-        if not self._running:
+        if not self._roster.running:
             self._budget.begin(now, running=False, turn=0.0)
-        seq = min(self._prefilling, key=lambda seq: self._urgency(seq, now))
+        seq = min(self._roster.prefilling, key=lambda seq: self._urgency(seq, now))
         count = self._budget.piece(seq.left, seq.position, now)
         if count:
             self._prefill_piece(seq, count)
@@ -328,9 +313,8 @@ class Scheduler:
             self._slots.index(seq)
             return
         seq.position += count - 1  # _take accounts for the last one, as in a decode
-        self._prefilling.remove(seq)
-        self._running.append(seq)
-        self._running.sort(key=_by_slot)
+        self._roster.prefilling.remove(seq)
+        self._roster.run(seq)
         self._slots.prefilled(seq)
         if not seq.started:
             seq.started = True
@@ -338,9 +322,6 @@ class Scheduler:
                 Started(seq.id, seq.cached, queued=seq.admitted - seq.arrived, prefill=self._clock() - seq.admitted)
             )
         self._take([seq], [[]], logits)
-        if seq.paused and seq in self._running:
-            self._running.remove(seq)
-            self._paused.append(seq)
 
     # What came of it
 
@@ -393,24 +374,8 @@ class Scheduler:
         self._result.finished.append(Finished(seq.id, reason, error))
 
     def _leave(self, seq: Sequence, *, sound: bool) -> None:
-        if self._waiting.discard(seq):
-            return
-        if seq in self._parked:
-            self._parked.remove(seq)
-            return
-        for holders in (self._running, self._prefilling, self._paused):
-            if seq in holders:
-                holders.remove(seq)
-                self._slots.release(seq, sound=sound)
-                return
-
-    def _find(self, request_id: int) -> Sequence | None:
-        everybody = (*self._running, *self._prefilling, *self._waiting, *self._paused, *self._parked)
-        return next((seq for seq in everybody if seq.id == request_id), None)
-
-
-def _by_slot(seq: Sequence) -> int:
-    return seq.slot
+        if self._roster.remove(seq):
+            self._slots.release(seq, sound=sound)
 
 
 def _next_span(seq: Sequence, draft: list[int]) -> Span:
