@@ -240,6 +240,8 @@ def bounds(schema: dict[str, Any]) -> str:
     """The range of a number, or the length of a text."""
     if "maxLength" in schema:
         return f", {schema['minLength']} to {schema['maxLength']} characters"
+    if "exclusiveMinimum" in schema:
+        return f", above {schema['exclusiveMinimum']:,} to {schema['maximum']:,}"
     low, high = schema.get("minimum"), schema.get("maximum")
     if low is None:
         return ""
