@@ -132,6 +132,9 @@ async def test_a_model_that_is_not_allowed_is_a_403(start: Start, keys: str) -> 
     for request in (
         server.client.post("/v1/completions", json=body("two"), headers=bearer("sk-narrow")),
         server.client.get("/v1/models/two", headers=bearer("sk-narrow")),
+        server.client.get("/metrics/profiles/recent", params={"model": "two"}, headers=bearer("sk-narrow")),
+        server.client.get("/metrics/profiles/stats", params={"model": "two"}, headers=bearer("sk-narrow")),
+        server.client.get("/metrics/queue/status", params={"model": "two"}, headers=bearer("sk-narrow")),
     ):
         response = await request
         assert response.status_code == 403
@@ -233,6 +236,18 @@ async def test_a_429_for_a_prompt_that_exceeds_what_is_left(start: Start, stream
     assert (await server.complete("x" * 19, max_tokens=50, stream=stream)).status_code == 200
     spent = await server.complete("x", stream=stream)
     assert (spent.status_code, spent.headers["x-ratelimit-remaining-tokens"]) == (429, "0")
+
+
+async def test_a_key_hears_of_its_own_models_alone(start: Start, keys: str) -> None:
+    server = await start(FakeEngine("one", aliases=("uno",)), FakeEngine("two"), keys_file=keys)
+    for model in ("one", "two"):
+        await server.client.post("/v1/completions", json=body(model), headers=bearer("sk-plain"))
+    for secret, models in (("sk-narrow", ["one"]), ("sk-plain", ["two", "one"])):
+        recent = (await server.client.get("/metrics/profiles/recent", headers=bearer(secret))).json()
+        stats = (await server.client.get("/metrics/profiles/stats", headers=bearer(secret))).json()
+        queue = (await server.client.get("/metrics/queue/status", headers=bearer(secret))).json()
+        assert [profile["model_id"] for profile in recent["profiles"]] == models
+        assert stats["sample_count"] == queue["total_processed"] == len(models)
 
 
 async def test_what_a_full_queue_refuses_costs_no_tokens(server: Running) -> None:

@@ -107,7 +107,8 @@ async def ask(server: Running, operation: Operation, case: Case) -> httpx.Respon
     """The answer to a request that is right but for what the case says."""
     given = {"model": "fake", **case.fields}
     path = operation.path.replace("{id}", given["model"])
-    asks: dict[str, Any] = {"params": {name: str(value) for name, value in case.fields.items()}}
+    fields = given if any(parameter.name == "model" for parameter in operation.parameters) else case.fields
+    asks: dict[str, Any] = {"params": {name: str(value) for name, value in fields.items()}}
     if operation.query:
         asks = {"params": {"prompt": "Hi", **given}}
     elif case.content is not None and operation.body:

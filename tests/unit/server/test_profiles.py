@@ -174,10 +174,10 @@ def test_models_are_told_apart() -> None:
     rig.add(model="a")
     rig.add(model="b")
     rig.add(model="b")
-    assert [each.model_id for each in rig.profiles.recent(9, "b").profiles] == ["b", "b"]
-    assert rig.profiles.stats("1m", "a").sample_count == 1
+    assert [each.model_id for each in rig.profiles.recent(9, {"b"}).profiles] == ["b", "b"]
+    assert rig.profiles.stats("1m", {"a"}).sample_count == 1
     assert rig.profiles.stats("1m").sample_count == 3
-    assert rig.profiles.stats("1m", "never asked").sample_count == 0
+    assert rig.profiles.stats("1m", {"never asked"}).sample_count == 0
 
 
 def test_stats_by_phase() -> None:

@@ -15,7 +15,7 @@ from inferno_runtime.openai.requests import ChatRequest, CompletionRequest
 _KEY = (401, 429)
 _WORK = (400, *_KEY, 403, 404, 503, 504, 507)  # which an engine does
 _BODY = (413, 415)
-_MONITORING = (400, 401, 404)
+_MONITORING = (400, 401, 403, 404)
 
 
 @dataclass(frozen=True, slots=True)

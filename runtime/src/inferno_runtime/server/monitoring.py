@@ -17,10 +17,14 @@ class MonitoringHandler(BaseHandler):
 
     log_level = logging.DEBUG
 
-    def model(self) -> Served | None:
-        """The model that `model` names, None for all. Raises `ApiError` (404)."""
+    def models(self) -> list[Served]:
+        """The model that `model` names, or else all that are open to the caller. Raises `ApiError` (403, 404)."""
         name = self.get_query_argument("model", None)
-        return None if name is None else self.context.registry.find(name)
+        if name is None:
+            return [served for served in self.context.registry if self.caller.may_use(served.names)]
+        served = self.context.registry.find(name)
+        self.caller.check_model(name, served.names)
+        return [served]
 
     def window(self) -> WindowName:
         """The window that `window` names. Raises `ApiError` (400)."""
@@ -50,29 +54,29 @@ class RecentProfilesHandler(MonitoringHandler):
     """`/metrics/profiles/recent`."""
 
     async def run(self) -> None:
-        limit, model = self.limit(), self.model()
-        await self.answer(self.context.profiles.recent(limit, _name(model)))
+        limit, models = self.limit(), self.models()
+        await self.answer(self.context.profiles.recent(limit, _names(models)))
 
 
 class ProfileStatsHandler(MonitoringHandler):
     """`/metrics/profiles/stats`."""
 
     async def run(self) -> None:
-        window, model = self.window(), self.model()
-        await self.answer(self.context.profiles.stats(window, _name(model)))
+        window, models = self.window(), self.models()
+        await self.answer(self.context.profiles.stats(window, _names(models)))
 
 
 class QueueStatusHandler(MonitoringHandler):
     """`/metrics/queue/status`."""
 
     async def run(self) -> None:
-        window, model = self.window(), self.model()
-        load = _load(list(self.context.registry) if model is None else [model])
-        await self.answer(self.context.profiles.queue(window, load, _name(model)))
+        window, models = self.window(), self.models()
+        load = _load(models)
+        await self.answer(self.context.profiles.queue(window, load, _names(models)))
 
 
-def _name(model: Served | None) -> str | None:
-    return None if model is None else model.name
+def _names(models: list[Served]) -> frozenset[str]:
+    return frozenset(served.name for served in models)
 
 
 def _load(models: list[Served]) -> Load:
@@ -83,5 +87,5 @@ def _load(models: list[Served]) -> Load:
         queued=sum(each.queued for each in stats),
         room=sum(served.engine.served.engine.max_queue - served.engine.stats.queued for served in models),
         mean_depth=sum(each.depth.mean(now) for each in stats),
-        most_depth=max(each.depth.most for each in stats),
+        most_depth=max((each.depth.most for each in stats), default=0),
     )

@@ -6,7 +6,7 @@ Pure but for the clocks that it is given. One event loop writes and reads.
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar, get_args
 
@@ -32,6 +32,8 @@ PRIORITIES = tuple(Priority)
 WINDOWS: dict[WindowName, float] = {"1m": 60.0, "5m": 300.0, "1h": 3600.0, "all": math.inf}  # seconds
 
 _Key = TypeVar("_Key", bound=str)
+Models = Container[str] | None
+"""Names of models; None for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,20 +215,20 @@ class Profiles:
             part.add(profile, now)
         model.ever.add(profile)
 
-    def recent(self, limit: int, model: str | None = None) -> RecentProfiles:
-        """The last `limit` profiles, of one model or of all, the newest first."""
-        chosen = [profile for profile in reversed(self._recent) if model in (None, profile.model)][:limit]
+    def recent(self, limit: int, models: Models = None) -> RecentProfiles:
+        """The last `limit` profiles of these models, the newest first."""
+        chosen = [profile for profile in reversed(self._recent) if models is None or profile.model in models][:limit]
         return RecentProfiles([_wire(profile) for profile in chosen], len(chosen), round(self._wall_clock(), 3))
 
-    def stats(self, window: WindowName, model: str | None = None) -> ProfileStats:
-        """The phases over a window, of one model or of all."""
-        summary = self._summary(window, model)
+    def stats(self, window: WindowName, models: Models = None) -> ProfileStats:
+        """The phases of these models over a window."""
+        summary = self._summary(window, models)
         return ProfileStats(summary.stats(), window, summary.count, round(self._wall_clock(), 3))
 
-    def queue(self, window: WindowName, load: Load, model: str | None = None) -> QueueStatus:
-        """The state of the queue, of one model or of all. load: of the same."""
-        summary = self._summary(window, model)
-        queued, processed = self._counts(model)
+    def queue(self, window: WindowName, load: Load, models: Models = None) -> QueueStatus:
+        """The state of these models' queues together. load: of the same."""
+        summary = self._summary(window, models)
+        queued, processed = self._counts(models)
         waits, total = _merged(summary.waits.values()), summary.durations.get("total", Distribution())
         seconds = max(min(WINDOWS[window], self._clock() - self._began), 1.0)
         return QueueStatus(
@@ -256,20 +258,18 @@ class Profiles:
             self._models[name] = _Model()
         return self._models[name]
 
-    def _chosen(self, model: str | None) -> Sequence[_Model]:
-        if model is None:
-            return list(self._models.values())
-        return [self._models[model]] if model in self._models else []
+    def _chosen(self, models: Models) -> Sequence[_Model]:
+        return [kept for name, kept in self._models.items() if models is None or name in models]
 
-    def _summary(self, window: WindowName, model: str | None) -> Summary:
+    def _summary(self, window: WindowName, models: Models) -> Summary:
         summary, now = Summary(), self._clock()
-        for kept in self._chosen(model):
+        for kept in self._chosen(models):
             for part in kept.window(window, now):
                 summary.merge(part)
         return summary
 
-    def _counts(self, model: str | None) -> tuple[Mapping[Priority, int], Mapping[Priority, int]]:
-        chosen = self._chosen(model)
+    def _counts(self, models: Models) -> tuple[Mapping[Priority, int], Mapping[Priority, int]]:
+        chosen = self._chosen(models)
         return (
             {priority: sum(kept.queued[priority] for kept in chosen) for priority in PRIORITIES},
             {priority: sum(kept.processed[priority] for kept in chosen) for priority in PRIORITIES},
