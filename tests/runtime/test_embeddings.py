@@ -16,6 +16,7 @@ import numpy as np
 import openai
 import pytest
 from numpy.typing import ArrayLike
+from onnx.reference import ReferenceEvaluator
 
 from inferno_runtime.backends import load_encoder, load_tokenizer
 from inferno_runtime.backends.base import Encoder
@@ -261,29 +262,44 @@ def test_a_full_queue_refuses_and_goes_on(model: Path) -> None:
 # A model of the world's
 
 
-def mini_lm() -> Path:
+def mini_lm(pattern: str = "all-MiniLM-L6-v2-*.gguf") -> Path:
     folder = os.environ.get("INFERNO_TEST_MODELS")
-    found = sorted(Path(folder).glob("all-MiniLM-L6-v2-*.gguf")) if folder else []
+    found = sorted(Path(folder).glob(pattern)) if folder else []
     if not found:
-        pytest.skip("INFERNO_TEST_MODELS names no folder with all-MiniLM-L6-v2-*.gguf")
+        pytest.skip(f"INFERNO_TEST_MODELS names no folder with {pattern}")
     return found[0]
+
+
+TEXTS = [
+    "A man is playing the guitar.",
+    "Somebody makes music on a stringed instrument.",
+    "The stock market fell by two percent on Tuesday.",
+    "Où est la bibliothèque ?",
+    "hello world",
+]
 
 
 def test_mini_lm_says_what_its_weights_say_and_knows_what_is_alike() -> None:
     path = mini_lm()
-    texts = [
-        "A man is playing the guitar.",
-        "Somebody makes music on a stringed instrument.",
-        "The stock market fell by two percent on Tuesday.",
-        "Où est la bibliothèque ?",
-        "hello world",
-    ]
     tokenizer, reference = load_tokenizer(str(path)), Bert(path)
     assert tokenizer.encode("hello world", add_special=True, parse_special=True) == [101, 7592, 2088, 102]
     with ServerProcess(str(path), "--name", MODEL) as server:
-        got = vectors(server, texts)
-    for text, vector in zip(texts, got, strict=True):
+        got = vectors(server, TEXTS)
+    for text, vector in zip(TEXTS, got, strict=True):
         tokens = tokenizer.encode(text, add_special=True, parse_special=True)
         assert len(vector) == 384
         assert cosine(vector, reference.embed(tokens)) > 0.999
     assert cosine(got[0], got[1]) > 0.4 > cosine(got[0], got[2])
+
+
+def test_mini_lm_says_what_it_says_in_full_precision() -> None:
+    path, full = mini_lm(), mini_lm("all-MiniLM-L6-v2-onnx/model.onnx")
+    reference = ReferenceEvaluator(str(full))  # plain numpy, in single precision
+    tokenizer = load_tokenizer(str(path))
+    with ServerProcess(str(path), "--name", MODEL) as server:
+        got = vectors(server, TEXTS)
+    for text, vector in zip(TEXTS, got, strict=True):
+        tokens = np.array([tokenizer.encode(text, add_special=True, parse_special=True)], dtype=np.int64)
+        inputs = {"input_ids": tokens, "attention_mask": np.ones_like(tokens), "token_type_ids": np.zeros_like(tokens)}
+        (states,) = reference.run(None, inputs)
+        assert cosine(vector, np.asarray(states)[0].mean(axis=0)) >= 0.999
