@@ -141,8 +141,11 @@ def frame(
 ) -> bytes:
     """A frame. reserved: the three bits; size: the payload's, if it says another than it has."""
     size = len(payload) if size is None else size
-    length, extended = (size, b"") if size < 126 else (126, struct.pack("!H", size))
-    if size >= 1 << 16:
+    if size < 126:
+        length, extended = size, b""
+    elif size < 1 << 16:
+        length, extended = 126, struct.pack("!H", size)
+    else:
         length, extended = 127, struct.pack("!Q", size)
     start = bytes([fin << 7 | reserved << 4 | opcode, masked << 7 | length]) + extended
     return start + (bytes(4) if masked else b"") + payload  # a mask of zeros changes nothing

@@ -178,6 +178,13 @@ def test_requests_in_a_row_are_answered_in_order(server: ServerProcess) -> None:
     assert [answer.status for answer in answers(exchange(server, data))] == [200, 404, 200]
 
 
+def test_what_lies_behind_the_last_request_is_none(server: ServerProcess) -> None:
+    before = len(server.log)
+    assert ask(server, get("/v1/models") + get("/v1/models", "X-Request-Id: never")).status == 200
+    assert ask(server, get("/health")).status == 200
+    assert "never" not in server.log[before:]
+
+
 def test_a_refused_body_need_not_be_understood(server: ServerProcess) -> None:
     """The answer to a request that is refused early is not followed by another to what is wrong with its body."""
     chunk = b"2000000\r\n" + b" " * 0x2000000 + b"\r\n"

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, cast
 
 from tornado.http1connection import HTTP1Connection
 from tornado.httputil import HTTPServerRequest
+from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from inferno_runtime.openai import errors
@@ -302,7 +303,7 @@ class BaseHandler(RequestHandler):
         value: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        if value is not None and not isinstance(value, (ApiError, HTTPError)):
+        if value is not None and not isinstance(value, (ApiError, HTTPError, StreamClosedError)):
             _log.error("%s %s failed", self.request.method, self.request.path, exc_info=value)
 
     # The log

@@ -16,7 +16,7 @@ from typing import Any, cast
 from tornado.concurrent import future_add_done_callback
 from tornado.httpserver import HTTPServer
 from tornado.httputil import format_timestamp
-from tornado.iostream import IOStream, SSLIOStream, UnsatisfiableReadError
+from tornado.iostream import IOStream, SSLIOStream, StreamClosedError, UnsatisfiableReadError
 
 from inferno_runtime.openai import errors
 from inferno_runtime.openai.errors import ApiError
@@ -49,7 +49,9 @@ class Stream(IOStream):
     # A head
 
     def read_until_regex(self, regex: bytes, max_bytes: int | None = None) -> "Future[bytes]":
-        # Nothing but heads is read so.
+        # Nothing but heads is read so. What lies behind a connection's last request is none.
+        if self.closed():
+            raise StreamClosedError(self.error)
         self._in_head = self._unanswered = True
         head = cast("Future[bytes]", super().read_until_regex(regex, max_bytes))
         future_add_done_callback(head, self._on_head)
