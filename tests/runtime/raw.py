@@ -96,6 +96,7 @@ class _Recording(io.BytesIO):
 
 def answers(data: bytes, method: str = "GET") -> list[Answer]:
     """The responses in what was read, which must consist of nothing else. method: of the requests."""
+    data = data.replace(b"HTTP/1.1 100 (Continue)\r\n\r\n", b"")  # a promise, which need not be kept
     recording = _Recording(data)
     found = []
     while recording.tell() < len(data):
