@@ -1,0 +1,8 @@
+curl http://localhost:8000/v1/chat/completions \
+  -H "Content-Type: application/json" \
+  -d '{
+    "model": "llama-7b",
+    "messages": [
+      {"role": "user", "content": "Hello!"}
+    ]
+  }'
