@@ -20,7 +20,10 @@ def bound_send_buffer(stream: IOStream) -> None:
     """Have the kernel keep little of a stream of tokens.
 
     By itself it takes megabytes, so that a client that reads nothing would look for minutes like one that reads all.
+    Raises `StreamClosedError`.
     """
+    if stream.closed():
+        raise StreamClosedError
     with contextlib.suppress(OSError):
         stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
 

@@ -74,6 +74,15 @@ class Stream(IOStream):
         self._refuse(errors.request_timed_out(f"its head took longer than {HEAD_SECONDS:g} seconds"))
         self.close()
 
+    # An answer
+
+    def set_close_callback(self, callback: Callable[[], None] | None) -> None:
+        super().set_close_callback(callback)
+        if callback is not None and not self.closed():
+            # tornado does not look whether the client has gone while there is something behind its request, and some
+            # clients send an empty line there (RFC 9112, 2.2).
+            self._add_io_state(self.io_loop.READ)
+
     # What was not understood
 
     def write(self, data: bytes | memoryview) -> "Future[None]":
