@@ -284,7 +284,11 @@ class BaseHandler(RequestHandler):
 
     def write_error(self, status_code: int, **kwargs: object) -> None:
         info = cast(tuple[object, BaseException, object] | None, kwargs.get("exc_info"))
-        self._fail(self._as_api_error(info[1] if info else None, status_code))
+        self._write_api_error(self._as_api_error(info[1] if info else None, status_code))
+        if self.request.method not in self.SUPPORTED_METHODS:
+            # tornado answers before it has looked for a body, and closes the connection: the client must know.
+            self.set_header("Connection", "close")
+        self.finish()
 
     def _as_api_error(self, error: BaseException | None, status: int) -> ApiError:
         if isinstance(error, ApiError):
