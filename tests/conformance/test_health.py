@@ -100,9 +100,10 @@ def test_a_server_that_drains(serve: Serve) -> None:
 
 @covers("health.live", "health.unhealthy", "errors.503")
 def test_liveness_fails_when_starting_the_engine_again_does_not_help(model: Model, tmp_path: Path) -> None:
-    path = Path(shutil.copy(model.path, tmp_path))
+    path = tmp_path / model.path.name
+    (shutil.copytree if model.path.is_dir() else shutil.copy)(model.path, path)
     with ServerProcess(str(path), "--name", model.name) as server:
-        os.unlink(path)
+        path.rename(tmp_path / "elsewhere")
         kill_engine(server)
         eventually(lambda: server.client.get("/health").status_code == 503, "it is not healthy")
         assert server.client.get("/health").json()["reason"]

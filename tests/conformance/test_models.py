@@ -6,8 +6,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from inferno_runtime.models.source import DEFAULT_MODEL
 from tests.conformance.covering import covers
+from tests.conformance.models import Model
 from tests.conformance.wire import error_of
 from tests.runtime.process import MODEL, ServerProcess
 from tests.runtime.test_start import started
@@ -47,12 +47,12 @@ def test_one_model(server: ServerProcess) -> None:
 
 
 @covers("models.several")
-def test_several_models_are_all_listed(tmp_path: Path) -> None:
+def test_several_models_are_all_listed(model: Model, tmp_path: Path) -> None:
     path = tmp_path / "models.yaml"
     names = ["llama-7b", "llama-13b"]
-    path.write_text("---\n".join(RESOURCE.format(name=name, source=DEFAULT_MODEL.as_uri()) for name in names))
+    path.write_text("---\n".join(RESOURCE.format(name=name, source=model.path.as_uri()) for name in names))
     with started("run", str(path), "--port", "0") as url, httpx.Client(base_url=url, trust_env=False) as client:
-        assert [model["id"] for model in client.get("/models").json()["data"]] == names
+        assert [each["id"] for each in client.get("/models").json()["data"]] == names
         for name in names:
             assert client.get(f"/models/{name}").json()["id"] == name
             answer = client.post("/completions", json={"model": name, "prompt": "Once", "max_tokens": 1}).json()

@@ -37,8 +37,8 @@ def test_the_defaults() -> None:
 
 @pytest.fixture(scope="module")
 def hasty(serve: Serve) -> Iterator[ServerProcess]:
-    """A request may take a second, in which nobody makes 90,000 tokens."""
-    with serve("--inference-timeout-seconds", "1", *LONG_CONTEXT) as server:
+    """A request may take two seconds, in which nobody makes 90,000 tokens."""
+    with serve("--inference-timeout-seconds", "2", *LONG_CONTEXT) as server:
         yield server
         eventually(lambda: server.active() == 0, "all slots are free")
 
