@@ -153,7 +153,7 @@ OUT_OF_RANGE = {
     "max_tokens": ("0", "-1", "2000001", str(2**64)),
     "presence_penalty": ("-2.001", "2.001"),
     "frequency_penalty": ("-2.001", "2.001"),
-    "repeat_penalty": ("-1",),
+    "repeat_penalty": ("-1", "0", "1e-300", "10.001"),
     "seed": (str(2**63), str(-(2**63) - 1)),
     "stop": ('""', '[""]', '["a", ""]', json.dumps([str(number) for number in range(17)])),
     "n": ("0", "-1", "129"),
@@ -345,6 +345,7 @@ ODD = {
     "white space": b" \t\r\n" + body('"x"') + b"\n\n",
     "a number with an exponent": body("1e0", "temperature"),
     "minus nothing": body("-0.0", "temperature"),
+    "next to nothing": body("5e-324", "temperature"),
     "what other servers call off": body("-1", "top_k"),
 }
 

@@ -32,6 +32,9 @@ class Priority(StrEnum):
 _WEIGHTS = {Priority.VIP: 8, Priority.HIGH: 4, Priority.NORMAL: 2, Priority.LOW: 1}
 
 
+_COLD = 1e-5  # a temperature below which nothing but the likeliest token has a weight that 32 bits can hold
+
+
 class Sampling(msgspec.Struct, frozen=True, array_like=True):
     """How the next token is chosen; ranges as in the API."""
 
@@ -57,7 +60,7 @@ class Sampling(msgspec.Struct, frozen=True, array_like=True):
     @property
     def greedy(self) -> bool:
         """Whether always the likeliest token is taken."""
-        return self.temperature <= 0 or self.top_k == 1
+        return self.temperature < _COLD or self.top_k == 1
 
     @property
     def penalizes(self) -> bool:

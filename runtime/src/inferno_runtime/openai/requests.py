@@ -51,7 +51,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     logit_bias: dict[str, Bias] | None = None
     typical_p: Fraction | None = None
     top_n_sigma: Annotated[float, Meta(ge=0, le=100)] | None = None
-    repeat_penalty: Annotated[float, Meta(gt=0, le=10)] | None = None
+    repeat_penalty: Annotated[float, Meta(ge=0.01, le=10)] | None = None  # less makes logits infinite
     repeat_last_n: LookBack | None = None
     xtc_probability: Fraction | None = None
     xtc_threshold: Fraction | None = None
