@@ -11,6 +11,7 @@ import logging
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +41,7 @@ class InstantBackend:
         self.memory = MemoryTraits(copy=True, cut=True, save=True, shift=False)
         self.slots, self.context, self.cells = slots, context, slots * context
         self.max_batch, self.max_logits, self.threads = 512, slots, 0
+        self.settings: dict[str, Any] = {}
         self._logits = np.random.default_rng(0).normal(0, 3, (slots, VOCABULARY)).astype(np.float32)
 
     def evaluate(self, spans: Sequence[Span]) -> NDArray[np.float32]:

@@ -1,16 +1,30 @@
-"""One server for all tests that do not end it."""
+"""A server for all tests that do not end it, of either format: what is promised holds for both."""
 
 from collections.abc import Iterator
 
 import openai
 import pytest
 
-from tests.runtime.process import ServerProcess
+from inferno_runtime.models.source import DEFAULT_MODEL
+from tests.runtime import onnx_twins
+from tests.runtime.process import MODEL, ServerProcess
+
+
+@pytest.fixture(scope="session", params=["gguf", "onnx"])
+def model_format(request: pytest.FixtureRequest) -> str:
+    """In which format the tiny model is served."""
+    return str(request.param)
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[ServerProcess]:
-    with ServerProcess() as process:
+def server(model_format: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    flags: list[str] = []
+    if model_format == "onnx":
+        folder = onnx_twins.decoder(DEFAULT_MODEL, tmp_path_factory.mktemp("onnx"))
+        # Guesses are checked in batches of another shape, whose floats are rounded otherwise: two hot answers to the same
+        # seed may then part somewhere. The GGUF model's sums are of integers, and exact.
+        flags = [str(folder), "--name", MODEL, "--speculation", "off"]
+    with ServerProcess(*flags) as process:
         yield process
 
 

@@ -22,6 +22,7 @@ from inferno_runtime.backends import load_encoder, load_tokenizer
 from inferno_runtime.backends.base import Encoder
 from inferno_runtime.config import EngineConfig
 from inferno_runtime.models.source import DEFAULT_MODEL
+from tests.runtime import onnx_twins
 from tests.runtime.bert import Bert
 from tests.runtime.process import MODEL, ServerProcess
 from tests.runtime.random_models import ENCODER_CONTEXT, WIDTH, encoder, llama
@@ -40,8 +41,15 @@ def loaded(path: Path, **engine: Any) -> Encoder:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file that the reference is computed from."""
     return encoder(tmp_path_factory.mktemp("models") / "encoder.gguf")
+
+
+@pytest.fixture(scope="module")
+def model(model_format: str, weights: Path) -> Path:
+    """The same model in either format."""
+    return weights if model_format == "gguf" else onnx_twins.encoder(weights, weights.parent / "onnx")
 
 
 @pytest.fixture(scope="module")
@@ -74,17 +82,19 @@ def vectors(server: ServerProcess, given: object, **fields: object) -> list[list
 @pytest.mark.parametrize("pooling", ["mean", "cls", "last"])
 @pytest.mark.parametrize("stated", [True, False])
 def test_an_encoder_says_what_its_weights_say(
-    pooling: Literal["mean", "cls", "last"], stated: bool, tmp_path: Path
+    pooling: Literal["mean", "cls", "last"], stated: bool, model_format: str, tmp_path: Path
 ) -> None:
     kind = gguf.PoolingType[pooling.upper()] if stated else gguf.PoolingType.NONE
-    path = encoder(tmp_path / "encoder.gguf", kind)
+    weights = path = encoder(tmp_path / "encoder.gguf", kind)
+    if model_format == "onnx":
+        path = onnx_twins.encoder(weights, tmp_path / "onnx")
     tokenizer = load_tokenizer(str(path))
     assert tokenizer.task == "embed"
     sequences = [tokenizer.encode(text, add_special=True, parse_special=True) for text in TEXTS]
     made = loaded(path, pooling=None if stated else pooling)
     try:
         assert (made.info.task, made.info.dimensions, made.context) == ("embed", WIDTH, ENCODER_CONTEXT)
-        got, reference = made.encode(sequences), Bert(path)
+        got, reference = made.encode(sequences), Bert(weights)
         for row, tokens in zip(got, sequences, strict=True):
             assert cosine(row, reference.embed(tokens, pooling)) > 0.9995
     finally:
@@ -139,8 +149,10 @@ def test_what_cannot_be_served_is_one_line_and_exit_code_1(
 # The server
 
 
-def test_vectors_are_those_of_the_weights_and_have_length_one(embedder: ServerProcess, model: Path) -> None:
-    tokenizer, reference = load_tokenizer(str(model)), Bert(model)
+def test_vectors_are_those_of_the_weights_and_have_length_one(
+    embedder: ServerProcess, model: Path, weights: Path
+) -> None:
+    tokenizer, reference = load_tokenizer(str(model)), Bert(weights)
     body = embed(embedder, TEXTS)
     tokens = [tokenizer.encode(text, add_special=True, parse_special=True) for text in TEXTS]
     for item, own in zip(body["data"], tokens, strict=True):
@@ -187,7 +199,7 @@ def test_vectors_are_the_same_whatever_they_are_encoded_with(embedder: ServerPro
                 assert cosine(vector, alone[text]) > 0.9999
 
 
-def test_an_input_beyond_the_window(embedder: ServerProcess, model: Path) -> None:
+def test_an_input_beyond_the_window(embedder: ServerProcess, model: Path, weights: Path) -> None:
     text = "abc " * 50
     response = embedder.client.post("/v1/embeddings", json={"model": MODEL, "input": text})
     error = response.json()["error"]
@@ -198,7 +210,7 @@ def test_an_input_beyond_the_window(embedder: ServerProcess, model: Path) -> Non
     assert body["usage"]["prompt_tokens"] == ENCODER_CONTEXT
     tokens = load_tokenizer(str(model)).encode(text, add_special=True, parse_special=True)
     kept = [*tokens[: ENCODER_CONTEXT - 1], tokens[-1]]  # the separator ends it all the same
-    assert cosine(body["data"][0]["embedding"], Bert(model).embed(kept)) > 0.9995
+    assert cosine(body["data"][0]["embedding"], Bert(weights).embed(kept)) > 0.9995
 
 
 def test_a_hundred_inputs_that_fill_the_window(embedder: ServerProcess) -> None:
@@ -217,9 +229,9 @@ def test_a_model_is_served_for_one_task(embedder: ServerProcess, server: ServerP
         assert response.json()["error"]["code"] == "unsupported_task"
 
 
-def test_what_the_server_says_of_itself(embedder: ServerProcess) -> None:
+def test_what_the_server_says_of_itself(embedder: ServerProcess, model_format: str) -> None:
     health = embedder.client.get("/health").json()
-    assert (health["status"], health["format"], health["task"]) == ("healthy", "gguf", "embed")
+    assert (health["status"], health["format"], health["task"]) == ("healthy", model_format, "embed")
     (model,) = embedder.client.get("/v1/models").json()["data"]
     assert model["max_model_len"] == ENCODER_CONTEXT
     assert f"{WIDTH} dimensions, inputs of up to {ENCODER_CONTEXT} tokens" in embedder.log

@@ -70,8 +70,8 @@ def test_a_malformed_request_line(server: ServerProcess) -> None:
     assert "Traceback" not in server.log
 
 
-def test_health_tells_what_runs(server: ServerProcess) -> None:
+def test_health_tells_what_runs(server: ServerProcess, model_format: str) -> None:
     body = server.client.get("/health").json()
-    assert (body["status"], body["model"], body["format"]) == ("healthy", MODEL, "gguf")
+    assert (body["status"], body["model"], body["format"]) == ("healthy", MODEL, model_format)
     assert set(body["engine"]) == {"state", "active", "queued", "kv_usage", "tuning", "draft"}
     assert body["engine"]["state"] == "ready"

@@ -1,4 +1,4 @@
-"""The command line: `inferno serve MODEL.gguf` and `inferno run RESOURCE.yaml…`.
+"""The command line: `inferno serve MODEL` and `inferno run RESOURCE.yaml…`.
 
 The flags are made from the fields of the configuration, so that each knob is defined once.
 """
@@ -36,9 +36,13 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument("--version", action="version", version=f"inferno {__version__}")
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    serve = commands.add_parser("serve", help="serve one model file", description="Serve one GGUF model.")
+    serve = commands.add_parser("serve", help="serve one model", description="Serve one GGUF or ONNX model.")
     serve.add_argument(
-        "path", nargs="?", metavar="MODEL.gguf", help="the model; by default the tiny one that is built in"
+        "path",
+        nargs="?",
+        metavar="MODEL",
+        help="a GGUF file, a folder with an ONNX model, or an ONNX file with its tokenizer beside it; "
+        "by default the tiny model that is built in",
     )
     serve.add_argument("--name", help="name under which clients ask for the model; by default the file's")
     task = ModelConfig.model_fields["task"]
@@ -97,13 +101,21 @@ def configuration(arguments: argparse.Namespace) -> RuntimeConfig:
     path = Path(arguments.path).absolute() if arguments.path else DEFAULT_MODEL
     if arguments.draft and "://" not in arguments.draft:
         arguments.draft = Path(arguments.draft).absolute().as_uri()
-    name = arguments.name or (path.stem if arguments.path else "inferno-tiny")
+    name = arguments.name or (_name_of(path) if arguments.path else "inferno-tiny")
     served = ServedModel(
         name=name,
         model=ModelConfig(source=path.as_uri(), task=arguments.task),
         engine=EngineConfig(**_given(arguments, EngineConfig)),
     )
     return RuntimeConfig(models=(served,), server=ServerConfig(**_given(arguments, ServerConfig)), listen=listen)
+
+
+def _name_of(path: Path) -> str:
+    """What a model is called that nobody named: by its file, or its folder, in which files are all called alike."""
+    if path.is_dir():
+        return path.name
+    beside = path.parent.parent if path.parent.name == "onnx" else path.parent
+    return beside.name if path.suffix == ".onnx" and path.stem == "model" and beside.name else path.stem
 
 
 def fail(message: str) -> typing.NoReturn:

@@ -30,12 +30,13 @@ class ModelConfig(Config):
 
     source: str = Field(
         min_length=1,
-        description="Where the model is: `file:///PATH` names a GGUF file.",
+        description="Where the model is: `file:///PATH` names a GGUF file, a folder with an ONNX model, or an ONNX file with its tokenizer beside it.",
     )
     sha256: str | None = Field(
         default=None,
         pattern="^[a-f0-9]{64}$",
-        description="The SHA-256 digest of the model file, in lower-case hexadecimal. A file that does not match it is not served.",
+        description="The SHA-256 digest of the model file, in lower-case hexadecimal. A file that does not match it is not served. "
+        "That of a folder is the digest of what `sha256sum` prints for its files in the order of their names.",
     )
     aliases: tuple[str, ...] = Field(
         default=(),
@@ -138,7 +139,11 @@ class EngineConfig(Config):
         default=-1,
         ge=-1,
         le=10_000,
-        description="Layers placed on a GPU where there is one; -1 places all.",
+        description="Layers placed on a GPU where there is one; -1 places all. An ONNX model is placed there whole, unless this is 0.",
+    )
+    onnx_arena: Literal["on", "off"] = Field(
+        default="on",
+        description="Whether onnxruntime keeps the memory that a step took for the next one; off gives it back, and is slower.",
     )
     pooling: Literal["mean", "cls", "last"] | None = Field(
         default=None,

@@ -142,15 +142,17 @@ def test_memory_that_cannot_be_cut_is_reused_only_where_it_fits_as_it_is(save: b
     assert rig.said[3] == expected([*LONG, 5], 2)
 
 
-def test_holes_are_closed_so_that_slots_stay_dense() -> None:
-    rig = Rig(slots=6, **PLENTY)
+@pytest.mark.parametrize(("dense", "slots"), [(True, [0, 1, 2, 3]), (False, [0, 2, 4, 5])])
+def test_holes_are_closed_where_slots_had_better_be_dense(dense: bool, slots: list[int]) -> None:
+    memory = MemoryTraits(copy=True, cut=True, save=True, shift=False, dense=dense, cell_bytes=4)
+    rig = Rig(slots=6, memory=memory, **PLENTY)
     for request_id in range(6):
         rig.submit(request_id, [request_id + 1] * 4, max_tokens=3 if request_id in (1, 3) else 200)
     while len(rig.finished) < 2:
         rig.step()
     for _ in range(4):
         rig.step()
-    assert sorted(span.slot for span in rig.calls[-1]) == [0, 1, 2, 3]
+    assert sorted(span.slot for span in rig.calls[-1]) == slots
     rig.run()
     for request_id, (prompt, count) in rig.prompts.items():
         assert rig.said[request_id] == expected(prompt, count)

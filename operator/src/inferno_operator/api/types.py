@@ -29,8 +29,8 @@ class ModelSpec(ModelConfig):
         min_length=1,
         max_length=sources.MAX_LENGTH,
         json_schema_extra={"x-kubernetes-validations": sources.CEL_RULES},
-        description="Where the model is: pvc://CLAIM/PATH names a file in a PersistentVolumeClaim of the same "
-        "namespace, file:///PATH one that the runtime's image carries.",
+        description="Where the model is: pvc://CLAIM/PATH names a file, or a folder with an ONNX model, in a "
+        "PersistentVolumeClaim of the same namespace, file:///PATH one that the runtime's image carries.",
     )
     aliases: tuple[str, ...] = Field(
         (),

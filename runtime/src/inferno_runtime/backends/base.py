@@ -37,6 +37,7 @@ class MemoryTraits:
     save: bool  # the cells of a slot to bytes, and back
     shift: bool  # positions moved, so that the middle can be removed
     shared: bool = False  # slots draw on one pool, and a copy only refers to the cells that are there
+    dense: bool = True  # running slots had better lie side by side
     cell_bytes: int = 0  # what a cell takes, for weighing a copy against a computation
 
 
@@ -103,6 +104,7 @@ class Backend(Protocol):
     max_batch: int  # most tokens in one call of evaluate
     max_logits: int  # most rows of logits that one call gives
     threads: int  # that evaluate; 0 where it is not ours to say
+    settings: dict[str, Any]  # what it evaluates with besides what a tuner chose, for people
 
     def evaluate(self, spans: Sequence[Span]) -> "NDArray[np.float32]":
         """Evaluate `spans` in one batch.
@@ -144,6 +146,7 @@ class Encoder(Protocol):
     max_batch: int  # most tokens in one call of encode, unless it has one sequence alone
     max_sequences: int  # in one call of encode
     threads: int  # that evaluate; 0 where it is not ours to say
+    settings: dict[str, Any]  # what it evaluates with, for people
 
     def encode(self, sequences: Sequence[Sequence[int]]) -> "NDArray[np.float32]":
         """The vector of each sequence, of any length: shape (sequences, info.dimensions); the caller may keep it.

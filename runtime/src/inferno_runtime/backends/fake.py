@@ -6,6 +6,7 @@ was scheduled; and every misuse of a slot (a gap, an overwrite, too long a batch
 
 import zlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +46,7 @@ class FakeBackend:
         self.max_batch = max_batch
         self.max_logits = slots * 16
         self.threads = 0
+        self.settings: dict[str, Any] = {}
         self.cells = cells or slots * context
         self.held: list[list[int]] = [[] for _ in range(slots)]
         self._choose = choose
@@ -127,6 +129,7 @@ class FakeEncoder:
         self.max_batch = max_batch
         self.max_sequences = max_sequences
         self.threads = 0
+        self.settings: dict[str, Any] = {}
         self._on_encode = on_encode
 
     def encode(self, sequences: Sequence[Sequence[int]]) -> NDArray[np.float32]:

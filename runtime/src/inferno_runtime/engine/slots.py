@@ -129,11 +129,11 @@ class SlotTable:
     def compact(self, running: Iterable[Sequence], step_seconds: float) -> None:
         """Move the running sequence with the highest slot into the lowest hole, if the rest of its life is worth it.
 
-        Backends pass over the weights once for each run of consecutive slots.
+        Backends whose slots had better be dense pass over the weights once for each run of consecutive ones.
         """
         seq = max(running, key=lambda seq: seq.slot, default=None)
         hole = min((slot.number for slot in self._slots if slot.owner is None), default=len(self._slots))
-        if seq is None or hole > seq.slot or not self._backend.memory.copy:
+        if seq is None or hole > seq.slot or not (self._backend.memory.copy and self._backend.memory.dense):
             return
         if self._move_seconds(seq.position) * 4 > step_seconds * seq.remaining:
             return

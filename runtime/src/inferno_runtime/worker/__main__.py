@@ -80,7 +80,7 @@ def serve_generation(connection: Connection, load: Load) -> None:
         governor=governor(config, backend.threads),
     )
     give_back()
-    tuning = tuner.tuning.wire() if tuner.tuning else {}
+    tuning = {**(tuner.tuning.wire() if tuner.tuning else {}), **backend.settings}
     connection.send(Ready(backend.info, backend.context, backend.slots, backend.description, tuning))
     reporter = Reporter(scheduler)
     while True:

@@ -85,7 +85,7 @@ class EngineClient:
         self.served = served
         self.name = served.name
         self.context = 0  # tokens per sequence
-        self.tuning: dict[str, Any] = {}  # what the hardware was found to prefer
+        self.tuning: dict[str, Any] = {}  # what it is evaluated with, and what the hardware was found to prefer
         self.draft: str | None = None  # name of the draft model's file
         self.slots = served.engine.slots
         self.stats = EngineStats()

@@ -26,7 +26,7 @@ def serve_embeddings(connection: Connection, load: Load) -> None:
         governor=governor(config, encoder.threads),
     )
     give_back()
-    connection.send(Ready(encoder.info, encoder.context, config.slots, encoder.description, {}))
+    connection.send(Ready(encoder.info, encoder.context, config.slots, encoder.description, dict(encoder.settings)))
     while True:
         for frame in connection.receive(wait=not scheduler.busy):
             if isinstance(frame, Embed):

@@ -65,7 +65,7 @@ class Ready(msgspec.Struct, frozen=True, array_like=True, tag=0):
     context: int
     slots: int
     description: str  # of the library and the device, for the log
-    tuning: dict[str, Any]  # what the hardware was found to prefer, for people
+    tuning: dict[str, Any]  # what it is evaluated with and what the hardware was found to prefer, for people
 
 
 class Failed(msgspec.Struct, frozen=True, array_like=True, tag=1):

@@ -4,6 +4,7 @@ import ctypes
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +64,7 @@ class LlamaEncoder:
         self._memory = api.llama_get_memory(self._context)
         self._evaluate = api.llama_encode if self._encoder else api.llama_decode
         self.description = f"libllama, CPU kernels: {self._library.cpu_variant}, {self.threads} threads"
+        self.settings: dict[str, Any] = {}
         self._batch = Batch(api, self._room)
 
     def encode(self, sequences: Sequence[Sequence[int]]) -> NDArray[np.float32]:

@@ -1,0 +1,134 @@
+"""An ONNX model's tokenizer, and what its folder says of the model; read without the weights."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+
+from inferno_runtime.backends.base import ModelError
+from inferno_runtime.backends.onnx.layout import Layout
+from inferno_runtime.backends.onnx.pieces import pieces, special_spellings, vocabulary
+from inferno_runtime.backends.onnx.proto import Description, describe
+from inferno_runtime.config import Task
+
+_MOST_TOKENS = 1 << 22  # that anybody has in a vocabulary
+# Control tokens of these spellings end a turn, whether or not a model's files say so.
+_ENDS = frozenset(
+    {
+        "<|im_end|>",
+        "<|endoftext|>",
+        "<|end_of_text|>",
+        "<|eot_id|>",
+        "<|eom_id|>",
+        "<|end|>",
+        "<|return|>",
+        "<|call|>",
+        "<|end_of_turn|>",
+        "<end_of_turn>",
+        "<EOT>",
+    }
+)
+
+
+class OnnxVocabulary:
+    """`Tokenizer` over the `tokenizers` package, which is thread-safe for a tokenizer that nobody changes."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises `ModelError`."""
+        layout = Layout.find(path)
+        description = describe(layout.model)
+        self.task = stated_task(layout, description)
+        self.context_train = layout.window if self.task == "embed" else layout.positions
+        spec = read_spec(layout.tokenizer)
+        try:
+            spelled, special = vocabulary(spec), special_spellings(spec)
+            self.pieces = pieces(spec, logit_count(layout, description))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ModelError(f"{layout.tokenizer}: not a tokenizer that could be read: {error!r}") from None
+        self.control_spellings = frozenset(special.values())
+        self.bos = _spelling(layout, "bos", spelled)
+        self.eos = _spelling(layout, "eos", spelled)
+        self.end_tokens = _end_tokens(layout, special, self.eos)
+        self.chat_template = _chat_template(layout)
+        self._parsing = _open(layout.tokenizer)
+        self._plain = _open(layout.tokenizer)
+        self._plain.encode_special_tokens = True  # as the text that they are
+
+    def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        tokenizer = self._parsing if parse_special else self._plain
+        ids: list[int] = tokenizer.encode(text, add_special_tokens=add_special).ids
+        return ids
+
+
+def stated_task(layout: Layout, description: Description) -> Task:
+    """What the model was made for: one that gives logits generates, unless it was laid out to embed."""
+    return "generate" if "logits" in description.outputs and not layout.embeds else "embed"
+
+
+def logit_count(layout: Layout, description: Description) -> int:
+    """The tokens that the model can choose from, as far as that can be said without running it; else 0."""
+    shape = description.outputs.get("logits")
+    claimed = shape.dimensions[-1] if shape and shape.dimensions else None
+    if claimed is not None and not 0 < claimed <= _MOST_TOKENS:
+        raise ModelError(f"{layout.model}: output 'logits' claims a vocabulary of {claimed} tokens")
+    stated = layout.config.get("vocab_size")
+    return claimed or (stated if isinstance(stated, int) and 0 < stated <= _MOST_TOKENS else 0)
+
+
+def read_spec(path: Path) -> dict[str, Any]:
+    """The content of a tokenizer.json. Raises `ModelError`."""
+    try:
+        spec = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: not a tokenizer: {error}") from None
+    if not isinstance(spec, dict) or not isinstance(spec.get("model"), dict):
+        raise ModelError(f"{path}: not a tokenizer (it has no model)")
+    return spec
+
+
+def _open(path: Path) -> tokenizers.Tokenizer:
+    try:
+        tokenizer = tokenizers.Tokenizer.from_file(str(path))
+        # Many files carry how texts were cut and filled up when the model was trained.
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        tokenizer.encode("a")
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # it raises nothing narrower, and what Rust panics at is no Exception
+        raise ModelError(f"{path}: not a tokenizer: {' '.join(str(error).split())}") from None
+    return tokenizer
+
+
+def _spelling(layout: Layout, which: str, spelled: Mapping[int, str]) -> str:
+    """The spelling of the token that begins or ends a text."""
+    stated = layout.tokenizer_config.get(f"{which}_token")
+    if isinstance(stated, dict):
+        stated = stated.get("content")
+    if isinstance(stated, str):
+        return stated
+    token = layout.config.get(f"{which}_token_id")
+    return spelled.get(token, "") if isinstance(token, int) else ""
+
+
+def _end_tokens(layout: Layout, special: Mapping[int, str], eos: str) -> frozenset[int]:
+    ends = {token for token, text in special.items() if text in _ENDS or text == eos}
+    for source in (layout.config, layout.json("generation_config.json")):
+        stated = source.get("eos_token_id")
+        ends.update(token for token in (stated if isinstance(stated, list) else [stated]) if isinstance(token, int))
+    return frozenset(ends)
+
+
+def _chat_template(layout: Layout) -> str | None:
+    path = layout.path("chat_template.jinja")
+    if path is not None:
+        return path.read_text(encoding="utf-8")
+    stated = layout.tokenizer_config.get("chat_template") or layout.json("chat_template.json").get("chat_template")
+    if isinstance(stated, list):  # several by name
+        named = {item.get("name"): item.get("template") for item in stated if isinstance(item, dict)}
+        stated = named.get("default")
+    return stated if isinstance(stated, str) else None
