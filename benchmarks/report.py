@@ -33,7 +33,8 @@ The load comes from a process of its own over loopback. Every run has a fresh se
 
 Slots and context are the same for all, so each peer has room for what the load asks. Beside that, *llama-server* runs
 with its defaults, and *best flags* are those of several with the most throughput, found for each load before the
-rounds. `llama_cpp.server` is told to use all cores and not to drop a request when the next one comes.
+rounds; where these are the defaults, one run counts for both. `llama_cpp.server` is told to use all cores and not to
+drop a request when the next one comes.
 """
 
 

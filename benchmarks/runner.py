@@ -106,12 +106,15 @@ class _Runner:
     def round(self, number: int, load: Load, chosen: list[Server]) -> None:
         """Every server once, another one first in each round."""
         at = number % max(1, len(chosen))
+        measured: dict[tuple[str, ...], Figures | None] = {}  # by command: a peer's defaults may be its best
         for server in chosen[at:] + chosen[:at]:
             self.results.titles[server.name] = server.title
             self.results.flags.setdefault(server.name, {})[load.name] = server.shown_flags(load)
-            figures = self.attempt(server, load, str(number), self.share)
+            command = tuple(server.start(load, 0, Path()).command)
+            if command not in measured:
+                measured[command] = self.attempt(server, load, str(number), self.share)
             # A round without figures keeps its place: rounds are compared with each other by number.
-            self.results.rounds.setdefault(load.name, {}).setdefault(server.name, []).append(figures or {})
+            self.results.rounds.setdefault(load.name, {}).setdefault(server.name, []).append(measured[command] or {})
 
     def attempt(self, server: Server, load: Load, seed: str, share: float) -> Figures | None:
         """One run on a fresh server; None, and a line in the failures, where it could not be done."""
