@@ -1,6 +1,7 @@
 """A server for all tests that do not end it, of either format: what is promised holds for both."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import openai
 import pytest
@@ -43,3 +44,9 @@ def lenient(client: openai.OpenAI) -> openai.OpenAI:
     `finish_reason` of all events but the last.
     """
     return client.with_options(_extra_kwargs={"_strict_response_validation": False})
+
+
+@pytest.fixture(scope="session")
+def twin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built-in model as ONNX; not to be changed."""
+    return onnx_twins.decoder(DEFAULT_MODEL, tmp_path_factory.mktemp("twin"))
