@@ -56,6 +56,7 @@ class Load:
     users: Users
     neighbour: bool = False  # whether another process keeps half of the cores busy
     embeds: bool = False  # whether vectors are asked for, of an encoder
+    at_once: bool = False  # whether all requests, which have nothing in common, come at the same time
 
     def make(self, words: list[str], share: float = 1.0, seed: str = "") -> tuple[User, ...]:
         """The users; the same seed makes the same ones."""
@@ -166,7 +167,7 @@ LOADS = {
             4096,
             _retrieval,
         ),
-        Load("burst", "burst", "64 requests at once on 32 slots, 32 tokens out.", 32, 1024, _burst),
+        Load("burst", "burst", "64 requests at once on 32 slots, 32 tokens out.", 32, 1024, _burst, at_once=True),
         Load(
             "partial",
             "partial occupancy",

@@ -19,10 +19,15 @@ class RawRates:
     prefill: float
     decode: dict[int, float]
 
-    def allow(self, figures: Figures, sequences: int) -> Figures:
-        """The figures of a server that did a run's prompts and answers at these rates and lost no time."""
-        seconds = figures["prompt_tokens"] / self.prefill + figures["tokens"] / self.decode[sequences]
-        return {"tokens_per_second": figures["tokens"] / seconds}
+    def allow(self, figures: Figures, sequences: int, *, at_once: bool = False) -> Figures:
+        """The figures of a server that did a run's prompts and answers at these rates and lost no time.
+
+        at_once: all requests come at the same time, so that the last first token waits for all prompts: it comes soonest
+        where nothing else is done before.
+        """
+        prompts = figures["prompt_tokens"] / self.prefill
+        allowed = {"tokens_per_second": figures["tokens"] / (prompts + figures["tokens"] / self.decode[sequences])}
+        return allowed | {"first_p99": prompts} if at_once else allowed
 
 
 def parse(lines: str) -> list[dict[str, float]]:

@@ -183,20 +183,21 @@ def _bounds(results: Results) -> str:
     """How much of what the library allows each server makes use of; empty where that was not measured."""
     rows = []
     for name, by_server in results.rounds.items():
-        cells = [
-            ratios(by_server.get(server, []), by_server.get(RAW, []), "tokens_per_second", less_is_better=False)
-            for server in (INFERNO, LLAMA_SERVER, BEST)
-        ]
-        if any(cells):
-            rows.append((LOADS[name].title, *(str(cell or "") for cell in cells)))
+        for figure, less_is_better in (("tokens_per_second", False), ("first_p99", True)):
+            cells = [
+                ratios(by_server.get(server, []), by_server.get(RAW, []), figure, less_is_better=less_is_better)
+                for server in (INFERNO, LLAMA_SERVER, BEST)
+            ]
+            if any(cells):
+                rows.append((LOADS[name].title, TITLES[figure], *(str(cell or "") for cell in cells)))
     if not rows:
         return ""
-    head = ("load", *(results.titles.get(server, server) for server in (INFERNO, LLAMA_SERVER, BEST)))
+    head = ("load", "figure", *(results.titles.get(server, server) for server in (INFERNO, LLAMA_SERVER, BEST)))
     return (
-        "## What there is to gain\n\nTokens per second as a share of what the prompts and answers would take at the "
-        "best rates that batched-bench measured, with no time lost to anything. A server on this library is hardly "
-        "faster than 1, whatever it does; where a peer comes near that, no target much above 1 can be reached beside "
-        "it on this machine.\n\n" + _table(head, rows)
+        "## What there is to gain\n\nEach server as a share of what the best rates that batched-bench measured allow, "
+        "with no time lost to anything: in tokens per second all prompts and answers, and in a burst all prompts "
+        "before the last first token. A server on this library is hardly better than 1, whatever it does; what a peer "
+        "leaves to 1 is what there is to gain beside it on this machine.\n\n" + _table(head, rows)
     )
 
 

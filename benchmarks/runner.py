@@ -25,7 +25,7 @@ from benchmarks.stats import Figures, speed, summarize
 from benchmarks.targets import BEST, INFERNO, LLAMA_SERVER, RAW, Rounds
 
 _LIMIT = 180.0  # seconds that one run of a load may take
-_RAW_SEQUENCES = {"chat1": 1, "chat8": 8, "chat32": 32}
+_RAW_SEQUENCES = {"chat1": 1, "chat8": 8, "chat32": 32, "burst": 32}
 
 Say = Callable[[str], None]
 
@@ -157,7 +157,8 @@ class _Runner:
             by_server = self.results.rounds.get(name, {})
             ours = by_server.get(INFERNO, [])
             good = len(ours) > number and bool(ours[number].get("tokens"))
-            by_server.setdefault(RAW, []).append(rates.allow(ours[number], sequences) if good else {})
+            at_once = LOADS[name].at_once
+            by_server.setdefault(RAW, []).append(rates.allow(ours[number], sequences, at_once=at_once) if good else {})
 
     def fail(self, message: str) -> None:
         self.say(f"  FAILED: {message}")

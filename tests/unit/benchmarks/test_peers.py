@@ -92,6 +92,8 @@ def test_raw_rates() -> None:
     assert found == RawRates(1000.0, {1: 100.0, 8: 250.0})
     allowed = found.allow({"prompt_tokens": 1000.0, "tokens": 250.0}, 8)
     assert allowed["tokens_per_second"] == pytest.approx(125.0)
+    assert "first_p99" not in allowed
+    assert found.allow({"prompt_tokens": 1000.0, "tokens": 250.0}, 8, at_once=True)["first_p99"] == 1.0
 
 
 def test_memory_of_a_file_counts_apart() -> None:

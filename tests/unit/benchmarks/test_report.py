@@ -54,10 +54,14 @@ def test_what_the_library_allows_stands_beside_what_was_reached() -> None:
     saved = results()
     assert "What there is to gain" not in report.markdown(saved, {}, [])
     saved.rounds["chat8"][RAW] = [{"tokens_per_second": 250.0}] * 3
+    saved.rounds["burst"] = {LLAMA_SERVER: [{"first_p99": 8.0}], RAW: [{"first_p99": 6.0}]}
     saved.titles[RAW] = "the rates"
     page = report.markdown(saved, {}, [])
     assert "## What there is to gain" in page
-    assert "| chat, 8 users | 0.840 (0.800–0.880) | 0.722 (0.720–0.724) | 0.800 (0.760–0.920) |" in page
+    assert (
+        "| chat, 8 users | output tokens/s | 0.840 (0.800–0.880) | 0.722 (0.720–0.724) | 0.800 (0.760–0.920) |" in page
+    )
+    assert "| burst | first token, p99 |  | 0.750 |  |" in page
 
 
 def test_saved_results_make_the_same_page_again(tmp_path: Path) -> None:
