@@ -106,17 +106,16 @@ def gguf_facts(header: Header, names: Iterable[str] = ()) -> ModelFacts:
 
 
 def onnx_facts(files: Mapping[str, Path], first: str) -> ModelFacts:
-    """What an ONNX model and the settings beside it say. Raises `NoModel`."""
+    """What an ONNX model and the settings beside it say. Raises `NoModel`.
+
+    The model itself need not be there yet; then it is not known how many weights it has.
+    """
     settings = _settings(files, first, "config.json")
     tokenizer = _settings(files, first, "tokenizer_config.json")
     template = tokenizer.get("chat_template")
     if template is None and any(name.endswith("chat_template.jinja") for name in files):
         template = ""
-    try:
-        with files[first].open("rb") as file:
-            weights = onnx.weights(file)
-    except onnx.BadOnnx as error:
-        raise NoModel(f"{first}: {error}") from error
+    weights = _onnx_weights(files[first])
     generates = any("CausalLM" in str(name) for name in settings.get("architectures") or ())
     layers, heads = _whole(settings, "num_hidden_layers"), _whole(settings, "num_attention_heads")
     hidden = _whole(settings, "hidden_size")
@@ -125,8 +124,8 @@ def onnx_facts(files: Mapping[str, Path], first: str) -> ModelFacts:
     return ModelFacts(
         format="onnx",
         architecture=str(settings["model_type"])[:128] if settings.get("model_type") else None,
-        parameters=weights.parameters or None,
-        quantization=weights.kind,
+        parameters=(weights.parameters or None) if weights else None,
+        quantization=weights.kind if weights else None,
         context_length=_whole(settings, "max_position_embeddings"),
         tokenizer=str(tokenizer.get("tokenizer_class") or "")[:128] or None,
         vocabulary_size=_whole(settings, "vocab_size"),
@@ -169,6 +168,16 @@ def _inspect_gguf(files: Mapping[str, Path], first: str) -> ModelFacts:
         whole.parameters += header.parameters
         whole.tensor_types += header.tensor_types
     return gguf_facts(whole, files)
+
+
+def _onnx_weights(path: Path) -> onnx.Weights | None:
+    try:
+        with path.open("rb") as file:
+            return onnx.weights(file)
+    except FileNotFoundError:
+        return None
+    except onnx.BadOnnx as error:
+        raise NoModel(f"{path.name}: {error}") from error
 
 
 def _is_projector(name: str) -> bool:
