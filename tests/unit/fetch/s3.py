@@ -9,7 +9,9 @@ from xml.sax.saxutils import escape
 from tests.unit.fetch.web import Handler, Web
 
 ACCESS, SECRET, TOKEN, REGION = "AKIDEXAMPLE", "s3cr3t/Key+", "session-token", "eu-central-1"
-_FORM = re.compile(r"AWS4-HMAC-SHA256 Credential=([^/]+)/(\d{8})/([^/]+)/s3/aws4_request, ?SignedHeaders=([^,]+), ?Signature=(\w+)")
+_FORM = re.compile(
+    r"AWS4-HMAC-SHA256 Credential=([^/]+)/(\d{8})/([^/]+)/s3/aws4_request, ?SignedHeaders=([^,]+), ?Signature=(\w+)"
+)
 
 
 class S3:
@@ -63,7 +65,9 @@ def refused(handler: Handler) -> tuple[int, dict[str, str]] | None:
     names = signed.split(";")
     if access != ACCESS or not {"host", "x-amz-date", "x-amz-content-sha256"} <= set(names):
         return 403, {}
-    query = "&".join(sorted(f"{quote(k, safe='')}={quote(v, safe='')}" for k, v in parse_qsl(parts.query, keep_blank_values=True)))
+    query = "&".join(
+        sorted(f"{quote(k, safe='')}={quote(v, safe='')}" for k, v in parse_qsl(parts.query, keep_blank_values=True))
+    )
     canonical = "\n".join(
         [
             handler.command,

@@ -66,7 +66,9 @@ def test_a_file_is_fetched_once(web: Web, downloader: Downloader, cache: Cache) 
     assert not list((cache.root / "partial").iterdir())
 
 
-def test_a_file_without_a_digest_is_asked_about_but_not_fetched_again(web: Web, downloader: Downloader, cache: Cache) -> None:
+def test_a_file_without_a_digest_is_asked_about_but_not_fetched_again(
+    web: Web, downloader: Downloader, cache: Cache
+) -> None:
     file = remote(web)
     assert downloader.fetch(file) == digest(BODY)
     assert downloader.fetch(file) == digest(BODY)
@@ -180,7 +182,9 @@ def test_nobody_listens(downloader: Downloader) -> None:
 
 
 def test_waits_as_long_as_it_is_asked_to(web: Web, downloader: Downloader, sleeps: Sleeps) -> None:
-    web.faults.extend([faulty.status(429, Retry_After="7"), faulty.status(503, Retry_After="Wed, 21 Oct 2015 07:28:00 GMT")])
+    web.faults.extend(
+        [faulty.status(429, Retry_After="7"), faulty.status(503, Retry_After="Wed, 21 Oct 2015 07:28:00 GMT")]
+    )
     downloader.fetch(remote(web))
     assert 7 < sleeps.seconds[0] < 9
     assert sleeps.seconds[1] < 3
@@ -308,9 +312,7 @@ def test_whatever_the_network_does_the_file_is_whole(
         assert downloader.progress.done == len(BODY)
 
 
-def test_a_full_disk_is_told(
-    web: Web, downloader: Downloader, cache: Cache, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_is_told(web: Web, downloader: Downloader, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     """The disk says so only when it is written to, as one with a quota does."""
 
     def full(partial: Partial, data: bytes) -> None:

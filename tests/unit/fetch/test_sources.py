@@ -148,9 +148,12 @@ def test_a_file_of_the_hub(web: Web, cdn: Web, cache: Cache) -> None:
     assert web.seen[0].method == "HEAD"
     assert COMMIT in web.seen[1].path, "the file of the commit that was described"
     assert "authorization" not in cdn.seen[0].headers
-    assert fetcher(HF_TOKEN="hf_x", HF_ENDPOINT=web.url).fetch(
-        Wanted(HubSource("org/repo", "main", "q/tiny.gguf")), cache
-    ).fetched == 0
+    assert (
+        fetcher(HF_TOKEN="hf_x", HF_ENDPOINT=web.url)
+        .fetch(Wanted(HubSource("org/repo", "main", "q/tiny.gguf")), cache)
+        .fetched
+        == 0
+    )
 
 
 def test_the_hubs_digest_is_held_against_what_comes(web: Web, cdn: Web, cache: Cache) -> None:

@@ -4,10 +4,13 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
+from inferno_operator import resources
 from inferno_operator.api import names
 from inferno_operator.api.resource import Model
-from inferno_operator.api.source import ClaimSource
+from inferno_operator.manifests import source
 from inferno_operator.manifests.digest import digest
+from inferno_operator.manifests.source import SCRATCH
+from inferno_runtime.models.facts import ModelFacts
 
 # A large model on slow storage takes long to load. A pod that cannot start says so at once and on its own; this is only
 # for one that hangs.
@@ -19,11 +22,10 @@ _GRACE_BEYOND_DRAIN_SECONDS: Final = 10
 _PRE_STOP_SECONDS: Final = 5
 _USER: Final = 65532
 _EVERY_INTERFACE: Final = "0.0.0.0"  # noqa: S104  # the pod's, and nobody else's
-_SCRATCH: Final = "/tmp"  # noqa: S108  # a volume of the pod's own
 
 
-def render(model: Model, config: dict[str, Any], default_image: str) -> dict[str, Any]:
-    """The Deployment of ``model``, whose pods read the ConfigMap ``config``."""
+def render(model: Model, config: dict[str, Any], default_image: str, facts: ModelFacts | None = None) -> dict[str, Any]:
+    """The Deployment of ``model``, whose pods read the ConfigMap ``config``; ``facts``: what the model was found to be."""
     identity = model.identity
     return identity.child("apps/v1", "Deployment", identity.name) | {
         "spec": {
@@ -33,36 +35,32 @@ def render(model: Model, config: dict[str, Any], default_image: str) -> dict[str
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
             "progressDeadlineSeconds": STARTUP_SECONDS + 60,
             "revisionHistoryLimit": 2,
-            "template": _template(model, config, default_image),
+            "template": _template(model, config, default_image, facts),
         }
     }
 
 
-def _template(model: Model, config: dict[str, Any], default_image: str) -> dict[str, Any]:
+def _template(model: Model, config: dict[str, Any], default_image: str, facts: ModelFacts | None) -> dict[str, Any]:
     template = {
         "metadata": {
             "labels": names.labels(model.identity.name),
             "annotations": {names.CONFIG_DIGEST: digest(config["data"])},
         },
-        "spec": _pod(model, config["metadata"]["name"], default_image),
+        "spec": _pod(model, config["metadata"]["name"], default_image, facts),
     }
     template["metadata"]["annotations"][names.TEMPLATE_DIGEST] = digest(template)
     return template
 
 
-def _pod(model: Model, config_name: str, default_image: str) -> dict[str, Any]:
+def _pod(model: Model, config_name: str, default_image: str, facts: ModelFacts | None) -> dict[str, Any]:
     spec = model.spec
     pod = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": _PRE_STOP_SECONDS + spec.server.drain_seconds + _GRACE_BEYOND_DRAIN_SECONDS,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": _USER,
-            "runAsGroup": _USER,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "containers": [_container(model, default_image)],
+        "securityContext": security_context(model),
+        "initContainers": source.init_containers(model, spec.image or default_image),
+        "containers": [_container(model, default_image, facts)],
         "volumes": _volumes(model, config_name),
     }
     asked_for = {
@@ -76,7 +74,21 @@ def _pod(model: Model, config_name: str, default_image: str) -> dict[str, Any]:
     return pod | _without_nothing(asked_for)
 
 
-def _container(model: Model, default_image: str) -> dict[str, Any]:
+def security_context(model: Model) -> dict[str, Any]:
+    """What all containers of the model's pods run as."""
+    context: dict[str, Any] = {
+        "runAsNonRoot": True,
+        "runAsUser": _USER,
+        "runAsGroup": _USER,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    if source.cache_claim(model):
+        # A new volume belongs to root, and the cache is written by others.
+        context |= {"fsGroup": _USER, "fsGroupChangePolicy": "OnRootMismatch"}
+    return context
+
+
+def _container(model: Model, default_image: str, facts: ModelFacts | None) -> dict[str, Any]:
     spec = model.spec
     container = {
         "name": names.CONTAINER,
@@ -104,7 +116,7 @@ def _container(model: Model, default_image: str) -> dict[str, Any]:
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": _mounts(model),
     }
-    asked_for = {"imagePullPolicy": spec.image_pull_policy, "resources": _wire(spec.resources)}
+    asked_for = {"imagePullPolicy": spec.image_pull_policy, "resources": resources.render(spec, facts)}
     return container | _without_nothing(asked_for)
 
 
@@ -118,24 +130,19 @@ def _probe(path: str, failures: int) -> dict[str, Any]:
 
 
 def _volumes(model: Model, config_name: str) -> list[dict[str, Any]]:
-    volumes: list[dict[str, Any]] = [
+    return [
         {"name": "config", "configMap": {"name": config_name}},
         {"name": "tmp", "emptyDir": {}},
+        *source.volumes(model),
     ]
-    source = model.spec.model.parsed_source()
-    if isinstance(source, ClaimSource):
-        volumes.append({"name": "models", "persistentVolumeClaim": {"claimName": source.claim}})
-    return volumes
 
 
 def _mounts(model: Model) -> list[dict[str, Any]]:
-    mounts: list[dict[str, Any]] = [
+    return [
         {"name": "config", "mountPath": names.CONFIG_DIRECTORY, "readOnly": True},
-        {"name": "tmp", "mountPath": _SCRATCH},
+        {"name": "tmp", "mountPath": SCRATCH},
+        *source.mounts(model),
     ]
-    if isinstance(model.spec.model.parsed_source(), ClaimSource):
-        mounts.append({"name": "models", "mountPath": names.MODELS_DIRECTORY, "readOnly": True})
-    return mounts
 
 
 def _wire(value: BaseModel | tuple[BaseModel, ...] | None) -> Any:

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from inferno_runtime.config import ModelConfig
 
-DEFAULT_CACHE: Final = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "inferno" / "models"
+# Not by Path.home(), which fails where the user has none, as in a container.
+DEFAULT_CACHE: Final = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "inferno", "models")
 
 
 def add_commands(commands: Any) -> None:

@@ -45,14 +45,22 @@ class ModelFacts(Config):
         default=None, json_schema_extra={"format": "int64"}, description="Bytes of all files of the model."
     )
     hidden_size: int | None = Field(
-        default=None, json_schema_extra={"format": "int64"}, description="Numbers that stand for a token between two layers."
+        default=None,
+        json_schema_extra={"format": "int64"},
+        description="Numbers that stand for a token between two layers.",
     )
     feed_forward_size: int | None = Field(
-        default=None, json_schema_extra={"format": "int64"}, description="Numbers that stand for a token inside a layer."
+        default=None,
+        json_schema_extra={"format": "int64"},
+        description="Numbers that stand for a token inside a layer.",
     )
-    heads: int | None = Field(default=None, json_schema_extra={"format": "int64"}, description="Attention heads of a layer.")
+    heads: int | None = Field(
+        default=None, json_schema_extra={"format": "int64"}, description="Attention heads of a layer."
+    )
     cache_values_per_token: int | None = Field(
-        default=None, json_schema_extra={"format": "int64"}, description="Numbers that the KV cache holds for each token."
+        default=None,
+        json_schema_extra={"format": "int64"},
+        description="Numbers that the KV cache holds for each token.",
     )
     state_bytes: int | None = Field(
         default=None,

@@ -15,8 +15,20 @@ _INITIALIZER: Final = 5  # in GraphProto
 _DIMS, _DATA_TYPE = 1, 2  # in TensorProto
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _TYPES: Final = {
-    1: "F32", 2: "U8", 3: "I8", 5: "I16", 6: "I32", 7: "I64", 9: "BOOL", 10: "F16", 11: "F64", 16: "BF16",
-    17: "F8E4M3", 19: "F8E5M2", 21: "U4", 22: "I4",
+    1: "F32",
+    2: "U8",
+    3: "I8",
+    5: "I16",
+    6: "I32",
+    7: "I64",
+    9: "BOOL",
+    10: "F16",
+    11: "F64",
+    16: "BF16",
+    17: "F8E4M3",
+    19: "F8E5M2",
+    21: "U4",
+    22: "I4",
 }
 _FIELDS_LIMIT: Final = 4_000_000  # a large model has some hundred thousand
 _DIMENSIONS_LIMIT: Final = 16
