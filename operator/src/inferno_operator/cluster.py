@@ -34,6 +34,7 @@ _RESOURCES: Final[Mapping[str, Mapping[str, Any]]] = {
     "ConfigMap": {"prefix": "api", "group": "", "api_version": "v1", "name": "configmaps"},
     "Deployment": {"prefix": "apis", "group": "apps", "api_version": "v1", "name": "deployments"},
     "Event": {"prefix": "apis", "group": "events.k8s.io", "api_version": "v1", "name": "events"},
+    "Job": {"prefix": "apis", "group": "batch", "api_version": "v1", "name": "jobs"},
     "Lease": {"prefix": "apis", "group": "coordination.k8s.io", "api_version": "v1", "name": "leases"},
     "PersistentVolumeClaim": {"prefix": "api", "group": "", "api_version": "v1", "name": "persistentvolumeclaims"},
     "Pod": {"prefix": "api", "group": "", "api_version": "v1", "name": "pods"},

@@ -9,6 +9,8 @@ from inferno_operator.api import names
 
 # What a container passes through on its way up.
 _USUAL: Final = frozenset({"ContainerCreating", "PodInitializing"})
+# Containers whose end is what is wanted of them.
+_PREPARING: Final = frozenset({names.INSPECT_CONTAINER, names.FETCH_CONTAINER})
 _CRASH_LOOP: Final = "CrashLoopBackOff"
 
 
@@ -72,14 +74,14 @@ def _container_problem(pod: str, container: Mapping[str, Any]) -> Problem | None
     if waiting and waiting.get("reason") not in _USUAL | {_CRASH_LOOP}:
         return Problem(pod, waiting.get("reason", "Waiting"), waiting.get("message", "the container cannot start"))
     ended = state.get("terminated") or last.get("terminated")
-    if ended is None:
+    if ended is None or (container.get("name") in _PREPARING and state.get("terminated", {}).get("exitCode") == 0):
         return None
     return _ended(pod, container.get("name", ""), ended)
 
 
 def _ended(pod: str, container: str, ended: Mapping[str, Any]) -> Problem:
     by_runtime = container == names.CONTAINER
-    if container in (names.INSPECT_CONTAINER, names.FETCH_CONTAINER) and ended.get("exitCode"):
+    if container in _PREPARING and ended.get("exitCode"):
         return _unfetched(pod, ended)
     code, reason = ended.get("exitCode", 0), ended.get("reason", "Error")
     if reason == "OOMKilled":

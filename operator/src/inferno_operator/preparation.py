@@ -31,9 +31,17 @@ class Preparation:
 
 
 def observe(pods: Iterable[Mapping[str, Any]], template_digest: str) -> Preparation:
-    """What the pods of the current template say, the furthest of them first."""
-    seen = [_of_pod(pod) for pod in pods if is_current(pod, template_digest)]
-    return max(seen, key=lambda each: (each.fetched is not None, each.facts is not None), default=Preparation())
+    """What the furthest of the pods of the current template says."""
+    return furthest(_of_pod(pod) for pod in pods if is_current(pod, template_digest))
+
+
+def furthest(preparations: Iterable[Preparation]) -> Preparation:
+    """The one that has come the furthest."""
+
+    def come(one: Preparation) -> tuple[bool, ...]:
+        return one.fetched is not None, one.fetching is not None, one.facts is not None
+
+    return max(preparations, key=come, default=Preparation())
 
 
 def parse_progress(log: str) -> ObservedFetch | None:
@@ -47,7 +55,10 @@ def parse_progress(log: str) -> ObservedFetch | None:
 
 
 def _of_pod(pod: Mapping[str, Any]) -> Preparation:
-    statuses = {each.get("name"): each for each in pod.get("status", {}).get("initContainerStatuses", ())}
+    # In a pod that serves they are init containers; in one that only fetches, its container is the fetch.
+    status = pod.get("status", {})
+    both = (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ()))
+    statuses = {each.get("name"): each for each in both}
     inspected = _said(statuses.get(names.INSPECT_CONTAINER))
     fetched = _said(statuses.get(names.FETCH_CONTAINER))
     state = statuses.get(names.INSPECT_CONTAINER, {}).get("state", {})

@@ -76,9 +76,10 @@ class Reconciler:
             return Pass()  # what belongs to it goes with it: Kubernetes follows the owner references
         outcome = await self._bring_about(body)
         reported = await self._report(body, outcome)
-        waits = conditions.condition(reported, conditions.READY) or {}
+        ready = conditions.condition(reported, conditions.READY) or {}
         soon = _INSPECTION_SECONDS if outcome.preparation.inspecting else RECHECK_SECONDS
-        return Pass(soon if waits.get("status") != "True" else None, outcome.error)
+        waits = ready.get("status") != "True" or outcome.preparation.fetching is not None
+        return Pass(soon if waits else None, outcome.error)
 
     async def _bring_about(self, body: Object) -> Outcome:
         identity = Identity.of(body)
@@ -89,7 +90,9 @@ class Reconciler:
             deployment = await self._cluster.get("Deployment", identity.namespace, identity.name)
             return Outcome(None, deployment, error=InvalidSpec(str(error)))
         known = conditions.known_model(model.spec, body.get("status", {}))
-        desired = manifests.render(model, self._runtime_image, conditions.facts_of(known))
+        facts, fetched = conditions.facts_of(known), "sha256" in known
+        desired = manifests.render(model, self._runtime_image, facts, fetched=fetched)
+        prefetching = any(child["kind"] == "Job" for child in desired)
         claim, *observed = await asyncio.gather(self._claim(model), *(self._observe(child) for child in desired))
         children = {child["kind"]: found for child, found in zip(desired, observed, strict=True)}
         try:
@@ -97,7 +100,7 @@ class Reconciler:
         except TerminalError as error:
             return Outcome(model.spec, children["Deployment"], claim, error=error, model=known)
         outcome = Outcome(model.spec, children["Deployment"], claim, model=known)
-        if conditions.counts(outcome).complete and conditions.facts_of(known):
+        if conditions.counts(outcome).complete and facts and not prefetching:
             return outcome
         problem, prepared = await self._look_at_pods(model, desired)
         known = conditions.known_model(model.spec, body.get("status", {}), prepared)
@@ -136,11 +139,18 @@ class Reconciler:
         Asked of them only where that is not known: nobody watches every pod of a cluster for this.
         """
         identity = model.identity
-        pods = await self._cluster.pods(identity.namespace, names.label_selector(identity.name), _PODS_LOOKED_AT)
-        template = next(child for child in desired if child["kind"] == "Deployment")["spec"]["template"]
-        current = template["metadata"]["annotations"][names.TEMPLATE_DIGEST]
-        prepared = preparation.observe(pods, current)
-        problem = first_problem(pods, current)
+        selectors = {
+            "Deployment": names.label_selector(identity.name),
+            "Job": names.prefetch_selector(identity.name),
+        }
+        seen = []
+        for child in desired:
+            if selector := selectors.get(child["kind"]):
+                current = child["spec"]["template"]["metadata"]["annotations"][names.TEMPLATE_DIGEST]
+                pods = await self._cluster.pods(identity.namespace, selector, _PODS_LOOKED_AT)
+                seen.append((first_problem(pods, current), preparation.observe(pods, current)))
+        problem = next((problem for problem, _ in reversed(seen) if problem), None)
+        prepared = preparation.furthest(each for _, each in seen)
         if prepared.fetching and not prepared.fetched:
             log = await self._cluster.log_tail(identity.namespace, prepared.fetching, names.FETCH_CONTAINER)
             prepared = replace(prepared, progress=preparation.parse_progress(log))

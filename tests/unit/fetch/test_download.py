@@ -204,7 +204,7 @@ def test_a_wrong_digest_is_told_and_not_fetched_again(web: Web, downloader: Down
 
 
 def test_a_wrong_size_is_told(web: Web, downloader: Downloader) -> None:
-    with pytest.raises(SizeMismatch, match="200000 bytes.* to have 5"):
+    with pytest.raises(SizeMismatch, match=r"200000 bytes.* to have 5"):
         downloader.fetch(remote(web, size=5))
 
 
@@ -320,7 +320,7 @@ def test_a_full_disk_is_told(web: Web, downloader: Downloader, cache: Cache, mon
 
     monkeypatch.setattr(Partial, "append", full)
     monkeypatch.setattr(os, "statvfs", lambda _: _Statvfs(10_000))
-    with pytest.raises(DiskFull, match="195.3 KiB do not fit: the volume has 9.8 KiB free"):
+    with pytest.raises(DiskFull, match=r"195\.3 KiB do not fit: the volume has 9\.8 KiB free"):
         downloader.fetch(remote(web))
 
 

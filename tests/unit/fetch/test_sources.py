@@ -28,7 +28,7 @@ from inferno_runtime.models.digest import model_digest, set_digest
 from inferno_runtime.models.source import DEFAULT_MODEL
 from inferno_runtime.sources import BucketSource, HubSource, WebSource
 from tests.unit.fetch import web as faulty
-from tests.unit.fetch.s3 import ACCESS, REGION, SECRET, TOKEN, S3
+from tests.unit.fetch.s3 import ACCESS, REGION, S3, SECRET, TOKEN
 from tests.unit.fetch.web import Handler, Sleeps, Web
 
 MODEL = DEFAULT_MODEL.read_bytes()

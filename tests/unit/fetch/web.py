@@ -83,7 +83,7 @@ class Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.web.seen.append(Seen(self.command, self.path, headers))
         if self.web.hook and self.web.hook(self):
-            return
+            return None
         path = self.path.partition("?")[0]
         body = self.web.files.get(path)
         if body is None:

@@ -199,6 +199,20 @@ def test_a_claim_of_its_own_goes_with_the_model_unless_it_is_to_stay() -> None:
     assert "PersistentVolumeClaim" not in render({"storage": {"claim": {"size": "20Gi"}}}), "pvc:// needs no cache"
 
 
+def test_a_model_is_fetched_before_it_is_needed() -> None:
+    job = render(FROM_THE_HUB)["Job"]
+    pod = job["spec"]["template"]["spec"]
+    assert [each["name"] for each in pod["containers"]] == ["fetch"]
+    assert not set(names.selector_labels("tiny").items()) <= set(job["spec"]["template"]["metadata"]["labels"].items())
+    assert cli.parser().parse_args(pod["containers"][0]["args"]).link is None
+    fetched = manifests.render(model(FROM_THE_HUB), IMAGE, fetched=True)
+    assert "Job" not in {child["kind"] for child in fetched}
+    other = {**FROM_THE_HUB, "model": {**FROM_THE_HUB["model"], "source": "hf://org/repo@v2/tiny.gguf"}}
+    assert render(other)["Job"]["metadata"]["name"] != job["metadata"]["name"]
+    assert len(render(FROM_THE_HUB, name="m" * 63)["Job"]["metadata"]["name"]) <= 63
+    assert "Job" not in render({"storage": {"claimName": "cache", "prefetch": True}}), "pvc:// needs no fetch"
+
+
 def test_who_writes_a_claim_may_do_so() -> None:
     assert template(SHARED_CACHE)["spec"]["securityContext"]["fsGroup"] == 65532
     assert "fsGroup" not in template()["spec"]["securityContext"], "nobody changes who owns a claim that is only read"

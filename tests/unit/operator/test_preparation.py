@@ -47,6 +47,10 @@ CASES: dict[str, tuple[list[dict[str, Any]], Preparation]] = {
         [preparing({"running": {}}, WAITING), preparing(INSPECTED, {"running": {}}, name="tiny-2")],
         Preparation(facts=FACTS, fetching="tiny-2"),
     ),
+    "a pod that only fetches": (
+        [pod(containerStatuses=[container(name="fetch", state=FETCHED)])],
+        Preparation(facts=FACTS, sha256="ab", fetched="7 of 7 bytes were fetched, digest ab"),
+    ),
     "of an older template": ([preparing(INSPECTED, FETCHED, digest="older")], Preparation()),
     "a message that nobody understands": (
         [preparing(ended(0, "Completed", message="{..."), {"running": {}})],
@@ -63,6 +67,7 @@ def test_preparation(pods: list[dict[str, Any]], expected: Preparation) -> None:
 PROBLEMS: dict[str, tuple[dict[str, Any], tuple[str, str] | None]] = {
     "in progress": (preparing({"running": {}}), None),
     "done": (preparing(INSPECTED, FETCHED), None),
+    "only fetched": (pod(containerStatuses=[container(name="fetch", state=FETCHED, last=FAILED)]), None),
     "refused": (preparing(FAILED, WAITING), ("Unauthorized", "401")),
     "between two attempts": (preparing((BACKOFF, FAILED), WAITING), ("Unauthorized", "401")),
     "without a word": (preparing(ended(3), WAITING), ("FetchFailed", "the fetch ended with exit code 3")),

@@ -61,7 +61,16 @@ def labels(name: str) -> dict[str, str]:
 
 def label_selector(name: str) -> str:
     """`selector_labels` in the form that the API takes as a parameter."""
-    return ",".join(f"{key}={value}" for key, value in sorted(selector_labels(name).items()))
+    return _selector(selector_labels(name))
+
+
+def prefetch_selector(name: str) -> str:
+    """`prefetch_labels` in that form."""
+    return _selector(prefetch_labels(name))
+
+
+def _selector(labels: dict[str, str]) -> str:
+    return ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
 
 
 def configmap_name(name: str) -> str:
@@ -72,6 +81,21 @@ def configmap_name(name: str) -> str:
 def cache_claim_name(name: str) -> str:
     """The claim that is made for a model's own cache."""
     return f"{name}-cache"
+
+
+def prefetch_name(name: str, digest: str) -> str:
+    """The Job that fetches a model; its pods have its name as a label, which has 63 characters at most."""
+    return f"{name[:44]}-prefetch-{digest[:8]}"
+
+
+def prefetch_labels(name: str) -> dict[str, str]:
+    """The labels of that Job's pods."""
+    return {
+        "app.kubernetes.io/name": "inferno-prefetch",
+        INSTANCE: name,
+        "app.kubernetes.io/part-of": "inferno",
+        MANAGED_BY: FIELD_MANAGER,
+    }
 
 
 def service_url(name: str, namespace: str) -> str:

@@ -2,13 +2,12 @@
 
 from typing import Any, Final
 
-from pydantic import BaseModel
-
 from inferno_operator import resources
 from inferno_operator.api import names
 from inferno_operator.api.resource import Model
 from inferno_operator.manifests import source
 from inferno_operator.manifests.digest import digest
+from inferno_operator.manifests.pod import scheduling, security_context, without_nothing
 from inferno_operator.manifests.source import SCRATCH
 from inferno_runtime.models.facts import ModelFacts
 
@@ -20,7 +19,6 @@ _PROBE_SECONDS: Final = 5
 _GRACE_BEYOND_DRAIN_SECONDS: Final = 10
 # A pod on its way out still gets new requests until every node has heard of it; only then may it begin to refuse them.
 _PRE_STOP_SECONDS: Final = 5
-_USER: Final = 65532
 _EVERY_INTERFACE: Final = "0.0.0.0"  # noqa: S104  # the pod's, and nobody else's
 
 
@@ -63,29 +61,7 @@ def _pod(model: Model, config_name: str, default_image: str, facts: ModelFacts |
         "containers": [_container(model, default_image, facts)],
         "volumes": _volumes(model, config_name),
     }
-    asked_for = {
-        "imagePullSecrets": _wire(spec.image_pull_secrets),
-        "nodeSelector": spec.node_selector,
-        "tolerations": _wire(spec.tolerations),
-        "affinity": _wire(spec.affinity),
-        "priorityClassName": spec.priority_class_name,
-        "runtimeClassName": spec.runtime_class_name,
-    }
-    return pod | _without_nothing(asked_for)
-
-
-def security_context(model: Model) -> dict[str, Any]:
-    """What all containers of the model's pods run as."""
-    context: dict[str, Any] = {
-        "runAsNonRoot": True,
-        "runAsUser": _USER,
-        "runAsGroup": _USER,
-        "seccompProfile": {"type": "RuntimeDefault"},
-    }
-    if source.cache_claim(model):
-        # A new volume belongs to root, and the cache is written by others.
-        context |= {"fsGroup": _USER, "fsGroupChangePolicy": "OnRootMismatch"}
-    return context
+    return pod | scheduling(model)
 
 
 def _container(model: Model, default_image: str, facts: ModelFacts | None) -> dict[str, Any]:
@@ -117,7 +93,7 @@ def _container(model: Model, default_image: str, facts: ModelFacts | None) -> di
         "volumeMounts": _mounts(model),
     }
     asked_for = {"imagePullPolicy": spec.image_pull_policy, "resources": resources.render(spec, facts)}
-    return container | _without_nothing(asked_for)
+    return container | without_nothing(asked_for)
 
 
 def _probe(path: str, failures: int) -> dict[str, Any]:
@@ -143,15 +119,3 @@ def _mounts(model: Model) -> list[dict[str, Any]]:
         {"name": "tmp", "mountPath": SCRATCH},
         *source.mounts(model),
     ]
-
-
-def _wire(value: BaseModel | tuple[BaseModel, ...] | None) -> Any:
-    """A part of the spec as it stands in YAML."""
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json", by_alias=True, exclude_none=True)
-    return [_wire(item) for item in value] if value else None
-
-
-def _without_nothing(fields: dict[str, Any]) -> dict[str, Any]:
-    """``fields`` without those that were left empty, which the API server would drop too."""
-    return {name: value for name, value in fields.items() if value}

@@ -1,5 +1,6 @@
 """How a model comes into its pods: the volumes, and the containers that run before the runtime."""
 
+import copy
 from typing import Any, Final
 
 from inferno_operator import quantity
@@ -131,7 +132,7 @@ def _resources(model: Model) -> dict[str, Any]:
     """What the runtime is given, where that is stated: a pod needs the larger of both, so it costs nothing."""
     given = model.spec.resources
     if given is None or not (given.requests or given.limits):
-        return _FETCH_RESOURCES
+        return copy.deepcopy(_FETCH_RESOURCES)
     kinds = {"requests": given.requests, "limits": given.limits}
     return {
         kind: {name: amount for name, amount in amounts.items() if name in _SHARED_RESOURCES}
