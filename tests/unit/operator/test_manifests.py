@@ -48,7 +48,7 @@ EVERYTHING: dict[str, Any] = {
     "priorityClassName": "serving",
     "runtimeClassName": "gvisor",
 }
-FROM_THE_HUB = {
+FROM_THE_HUB: dict[str, Any] = {
     "model": {
         "source": "hf://org/repo@v1/tiny-00001-of-00002.gguf",
         "sha256": "ab" * 32,

@@ -76,6 +76,7 @@ class Downloader:
 
     def fetch(self, remote: RemoteFile) -> str:
         """The digest of the file, which is in the cache then. Raises `FetchError`."""
+        asked = time.time()
         try:
             if remote.sha256 and self._found(remote.sha256):
                 return remote.sha256
@@ -84,7 +85,7 @@ class Downloader:
                 if remote.sha256 and self._found(remote.sha256):
                     return remote.sha256
                 with Partial(self.cache, remote.key) as partial:
-                    return _Transfer(self, remote, partial).run()
+                    return _Transfer(self, remote, partial, asked).run()
         except OSError as error:
             if error.errno in _NO_SPACE:
                 raise DiskFull(f"{remote.name}: the cache's volume is full") from None
@@ -120,7 +121,7 @@ class Downloader:
 class _Transfer:
     """The attempts at one file, while its lock is held."""
 
-    def __init__(self, downloader: Downloader, remote: RemoteFile, partial: Partial) -> None:
+    def __init__(self, downloader: Downloader, remote: RemoteFile, partial: Partial, asked: float) -> None:
         self._downloader = downloader
         self._client = downloader.client
         self._cache = downloader.cache
@@ -131,12 +132,15 @@ class _Transfer:
         self._rejection = key_of(public(remote.url), remote.sha256)
         self._total = remote.size if remote.size is not None else partial.total
         self._ranges = True  # until the server shows that it cannot
+        self._asked = asked
         self._known = self._known_blob()
         self._counted = 0  # bytes of this file that the progress has
         self._doubted = False  # whether it has been thrown away once for a wrong digest
 
     def run(self) -> str:
         """Attempts until it is done, or no attempt is worth it any more. The digest of the file."""
+        if self._known and float(self._cache.read("index", self._index).get("at") or 0) >= self._asked:
+            return self._take_known()  # somebody else has fetched it while this process waited
         failures = 0
         while True:
             before = self._partial.size
@@ -158,8 +162,7 @@ class _Transfer:
         headers = self._headers()
         with self._client.get(self._remote.url, self._remote.auth, headers, allowed=(304, 412, 416)) as answer:
             if answer.status == 304 and self._known:
-                self._progress.done += self._cache.size_of(self._known)
-                return self._known
+                return self._take_known()
             self._begin(answer)
             self._take(answer)
         return None
@@ -268,7 +271,7 @@ class _Transfer:
             partial.discard()
             raise self._mismatch(digest)
         partial.checkpoint()
-        record = {"sha256": digest, "etag": partial.etag, "modified": partial.modified, "total": partial.size}
+        record = {"sha256": digest, "etag": partial.etag, "modified": partial.modified, "at": time.time()}
         self._cache.adopt(partial.path, digest)
         partial.forget()
         self._cache.write("index", self._index, record)
@@ -280,6 +283,10 @@ class _Transfer:
         if self._known is None:
             raise error
         _log.warning("%s: %s; the file that was fetched before is used", self._remote.name, error)
+        return self._take_known()
+
+    def _take_known(self) -> str:
+        assert self._known is not None
         self._progress.done += self._cache.size_of(self._known)
         return self._known
 
