@@ -89,11 +89,15 @@ class Cluster:
 
     async def log_tail(self, namespace: str, pod: str, container: str) -> str:
         """The last lines of a container's log; empty where they cannot be had, as of a pod that has just gone."""
-        timeout = aiohttp.ClientTimeout(total=READ_SECONDS)
         try:
             return str(
                 await self._core.read_namespaced_pod_log(
-                    pod, namespace, container=container, tail_lines=2, limit_bytes=_LOG_BYTES, _request_timeout=timeout
+                    pod,
+                    namespace,
+                    container=container,
+                    tail_lines=2,
+                    limit_bytes=_LOG_BYTES,
+                    _request_timeout=READ_SECONDS,
                 )
             )
         except (ApiException, aiohttp.ClientError, TimeoutError, OSError):

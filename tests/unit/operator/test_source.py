@@ -149,11 +149,12 @@ FILES = {
 @pytest.mark.parametrize(("given", "message"), FILES.items(), ids=map(str, FILES))
 def test_files(given: tuple[str, tuple[str, ...]], message: str | None) -> None:
     source, files = given
+    given_model = {"source": source, "files": files}
     if message is None:
-        assert ModelSpec(source=source, files=files).files == files
+        assert ModelSpec.model_validate(given_model).files == files
         return
     with pytest.raises(ValueError, match=re.escape(message)):
-        ModelSpec(source=source, files=files)
+        ModelSpec.model_validate(given_model)
 
 
 SPLIT = {
