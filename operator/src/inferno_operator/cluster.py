@@ -25,7 +25,7 @@ READ_SECONDS: Final = 15.0
 # A leader's last write must be over before its lease runs out: see leader.py, which stops writing that much earlier.
 WRITE_SECONDS: Final = 5.0
 _LIST_LIMIT: Final = 500
-_LOG_BYTES: Final = 8192
+_LOG_LINES, _LOG_BYTES = 20, 16_384
 # 409: somebody else has just written the same object. 404: it, or its namespace, has just gone. Both look different at
 # the next look.
 _MAY_PASS: Final = frozenset({401, 404, 408, 409, 410, 429})
@@ -95,7 +95,7 @@ class Cluster:
                     pod,
                     namespace,
                     container=container,
-                    tail_lines=2,
+                    tail_lines=_LOG_LINES,
                     limit_bytes=_LOG_BYTES,
                     _request_timeout=READ_SECONDS,
                 )

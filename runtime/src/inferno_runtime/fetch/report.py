@@ -31,8 +31,9 @@ def leave(text: str, path: Path = TERMINATION_LOG) -> None:
         pass  # the log has it
 
 
-def configure_log(stream: TextIO = sys.stderr) -> None:
-    """One line for each event: for people on a terminal, else as JSON."""
+def configure_log(stream: TextIO | None = None) -> None:
+    """One line for each event, to standard error: for people on a terminal, else as JSON."""
+    stream = stream or sys.stderr
     handler = logging.StreamHandler(stream)
     handler.setFormatter(logging.Formatter("%(message)s") if stream.isatty() else _Json())
     root = logging.getLogger()

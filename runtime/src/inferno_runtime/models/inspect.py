@@ -1,6 +1,8 @@
 """What a model is, from the headers of its files."""
 
+import errno
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -70,6 +72,8 @@ class NoModel(ValueError):
 
 def inspect(path: Path) -> ModelFacts:
     """What the file, or the folder, holds. Raises `NoModel` and `OSError`."""
+    if not path.exists():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     if path.is_dir():
         files = {str(each.relative_to(path)): each for each in path.rglob("*") if each.is_file()}
     else:
