@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("operator")
 
 HUB = "hf://org/repo/tiny.gguf"
 DIGEST = "ab" * 32
-# 1 GiB of weights, and 8 slots of 8192 tokens with 16 Ki numbers each: 3392 MiB with what is besides.
+# 1 GiB of weights, and 8 slots of 8192 tokens with 16 Ki numbers each: 3328 MiB with what is besides.
 FACTS = ModelFacts(
     format="gguf",
     architecture="llama",
@@ -24,7 +24,7 @@ FACTS = ModelFacts(
     cache_values_per_token=2**14,
     capabilities=("generate", "chat", "tools"),
 )
-RUNNING = {"running": {}}
+RUNNING: dict[str, Any] = {"running": {}}
 WAITING = {"waiting": {"reason": "PodInitializing"}}
 INSPECTED = {"terminated": {"exitCode": 0, "reason": "Completed", "message": json.dumps({"model": FACTS.wire()})}}
 FETCHED = {
@@ -62,7 +62,7 @@ def test_a_model_is_inspected_given_its_memory_and_fetched(namespace: Namespace)
     )
     assert found["status"]["model"]["quantization"] == "Q8_0"
     assert found["status"]["model"]["capabilities"] == ["generate", "chat", "tools"]
-    assert found["status"]["model"]["memoryBytes"] == 3392 * 2**20
+    assert found["status"]["model"]["memoryBytes"] == 3328 * 2**20
     namespace.until_condition("ResourcesFit", "True", "SetFromModel")
 
     def larger() -> Any:
@@ -70,7 +70,7 @@ def test_a_model_is_inspected_given_its_memory_and_fetched(namespace: Namespace)
         return pods[0] if pods else None
 
     pod = until("a pod with the memory", larger)
-    assert pod["spec"]["containers"][0]["resources"]["requests"] == {"memory": "3392Mi"}
+    assert pod["spec"]["containers"][0]["resources"]["requests"] == {"memory": "3328Mi"}
     prepare(namespace, pod, INSPECTED, RUNNING)
     namespace.until_condition("Ready", "False", "Fetching")
     prepare(namespace, pod, INSPECTED, FETCHED)
@@ -118,4 +118,4 @@ def test_too_little_memory(namespace: Namespace) -> None:
     prepare(namespace, pod, INSPECTED, WAITING)
     found = namespace.until_condition("ResourcesFit", "False", "MemoryTooSmall")
     assert "1.0 GiB of memory" in found["message"]
-    assert "about 3.3 GiB" in found["message"]
+    assert "about 3.2 GiB" in found["message"]

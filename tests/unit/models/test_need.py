@@ -60,7 +60,7 @@ def test_nothing_is_known() -> None:
 def test_in_words() -> None:
     need = memory_need(LLAMA, EngineConfig(slots=1))
     assert need is not None
-    assert explain(need).startswith("6.1 GiB: weights 4.6 GiB, cache 1.0 GiB, ")
+    assert explain(need).startswith("6.0 GiB: weights 4.6 GiB, cache 1.0 GiB, ")
     assert [shown(size) for size in (0, 1023, 1024, 5 * MIB, 2**40)] == [
         "0 B",
         "1023 B",

@@ -356,10 +356,10 @@ def test_too_little_memory_has_both_numbers() -> None:
     fit = conditions.condition(found, "ResourcesFit")
     assert fit is not None
     assert fit["message"].startswith(
-        "spec.resources gives each pod 1.9 GiB of memory, and the model needs about 3.3 GiB: "
+        "spec.resources gives each pod 1.9 GiB of memory, and the model needs about 3.2 GiB: "
     )
     assert "weights 1.0 GiB, cache 2.0 GiB" in fit["message"]
-    assert found["model"]["memoryBytes"] == 3_556_769_792
+    assert found["model"]["memoryBytes"] == 3_489_660_928
 
 
 def test_what_is_known_is_known_of_one_source() -> None:

@@ -221,15 +221,15 @@ def test_who_writes_a_claim_may_do_so() -> None:
 # 1 GiB of weights, and 8 slots of 8192 tokens with 16 Ki numbers each.
 FACTS = ModelFacts(format="gguf", size_bytes=2**30, context_length=32768, cache_values_per_token=2**14)
 MEMORY: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "nothing is said": ({}, {"requests": {"memory": "3392Mi"}}),
+    "nothing is said": ({}, {"requests": {"memory": "3328Mi"}}),
     "only cores": (
         {"resources": {"requests": {"cpu": 2}}},
-        {"requests": {"cpu": 2, "memory": "3392Mi"}},
+        {"requests": {"cpu": 2, "memory": "3328Mi"}},
     ),
     "a limit": ({"resources": {"limits": {"memory": "2Gi"}}}, {"limits": {"memory": "2Gi"}}),
     "a request": ({"resources": {"requests": {"memory": "9Gi"}}}, {"requests": {"memory": "9Gi"}}),
-    "fewer slots": ({"engine": {"slots": 1}}, {"requests": {"memory": "1600Mi"}}),
-    "a smaller cache": ({"engine": {"kvCacheType": "q8_0"}}, {"requests": {"memory": "2432Mi"}}),
+    "fewer slots": ({"engine": {"slots": 1}}, {"requests": {"memory": "1536Mi"}}),
+    "a smaller cache": ({"engine": {"kvCacheType": "q8_0"}}, {"requests": {"memory": "2368Mi"}}),
 }
 
 
