@@ -308,6 +308,9 @@ def _progressing(outcome: Outcome, replicas: Replicas) -> Verdict:
         if replicas.wanted == 0:
             return Verdict(PROGRESSING, "False", SCALED_TO_ZERO, "spec.replicas is 0, and no pod is left")
         return Verdict(PROGRESSING, "False", "RolloutComplete", f"all {replicas.wanted} pods are of this generation")
+    if outcome.preparation.fetching:
+        # It may take longer than a Deployment gives a pod to become ready, and is no failure for that.
+        return Verdict(PROGRESSING, "True", FETCHING, _progress(outcome))
     deployment = outcome.deployment or {}
     current = deployment.get("status", {}).get("observedGeneration", 0) >= deployment.get("metadata", {}).get(
         "generation", 0

@@ -13,7 +13,6 @@ from inferno_operator.preparation import parse_progress
 from inferno_runtime import cli
 from inferno_runtime.config import ModelConfig, RuntimeConfig, ServedModel
 from inferno_runtime.fetch import command, report
-from inferno_runtime.fetch.cache import Cache
 from inferno_runtime.fetch.errors import BadSource, NotFound
 from inferno_runtime.fetch.progress import Progress
 from inferno_runtime.models.source import DEFAULT_MODEL, locate
@@ -136,10 +135,3 @@ def test_progress_is_read_from_the_log_as_it_is_written(capsys: pytest.CaptureFi
     told = parse_progress(capsys.readouterr().err)
     assert told is not None
     assert (told.bytes, told.total_bytes) == (5, 10)
-
-
-def test_a_cache_is_usable_by_its_group(tmp_path: Path) -> None:
-    """Pods that share a claim may run as different users of one group."""
-    cache = Cache(tmp_path / "cache")
-    with cache.lock("x"):
-        assert (cache.root / "locks" / "x").stat().st_mode & 0o060

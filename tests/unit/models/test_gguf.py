@@ -227,6 +227,7 @@ NAMES: dict[str, tuple[list[str], str]] = {
     "onnx": (["config.json", "onnx/model.onnx", "onnx/model_int8.onnx"], "onnx/model.onnx"),
     "gguf before onnx": (["model.onnx", "m.gguf"], "m.gguf"),
     "only the file": (["blob"], "blob"),
+    "a name that says nothing": (["m.bin"], "m.bin"),
 }
 
 
@@ -244,7 +245,6 @@ def test_the_file_of_a_folder(names: list[str], expected: str) -> None:
         (["a.gguf", "b.gguf"], "several GGUF models"),
         (["a.onnx", "b.onnx"], "several ONNX models"),
         (["m-00002-of-00002.gguf"], "neither"),
-        (["m.bin"], "neither a GGUF nor an ONNX model, by its name"),
     ],
 )
 def test_no_file_of_a_folder(names: list[str], message: str) -> None:

@@ -207,8 +207,14 @@ CASES = {
         deployment(total=1, updated=1), {"SourceResolved": ("Unknown", "NotFetched")}, spec=HUB, claim=None
     ),
     "being fetched": Case(
-        deployment(total=1, updated=1),
-        {"SourceResolved": ("Unknown", "Fetching"), "Ready": ("False", "Fetching")},
+        deployment(
+            total=1, updated=1, conditions=conditions_of_deployment("Progressing", "False", "ProgressDeadlineExceeded")
+        ),
+        {
+            "SourceResolved": ("Unknown", "Fetching"),
+            "Progressing": ("True", "Fetching"),
+            "Ready": ("False", "Fetching"),
+        },
         spec=HUB,
         claim=None,
         preparation=Preparation(fetching="tiny-1", progress=PROGRESS),

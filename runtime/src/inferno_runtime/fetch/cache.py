@@ -59,7 +59,7 @@ class Cache:
     @contextlib.contextmanager
     def lock(self, key: str, waiting: Callable[[float], None] = lambda _: None) -> Iterator[None]:
         """Holds the lock of ``key``; while another has it, ``waiting`` is called now and then with the seconds so far."""
-        descriptor = os.open(self.root / "locks" / key, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
+        descriptor = os.open(self.root / "locks" / key, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             began = time.monotonic()
             while not _lock(descriptor):

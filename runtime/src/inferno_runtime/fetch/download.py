@@ -51,7 +51,7 @@ class RemoteFile:
     @property
     def key(self) -> str:
         """What two fetches share if they may share their bytes."""
-        return key_of(self.sha256) if self.sha256 else key_of(public(self.url), self.etag)
+        return key_of(self.sha256) if self.sha256 else key_of(self.url, self.etag)
 
 
 class Downloader:
@@ -128,8 +128,8 @@ class _Transfer:
         self._progress = downloader.progress
         self._remote = remote
         self._partial = partial
-        self._index = key_of(public(remote.url))
-        self._rejection = key_of(public(remote.url), remote.sha256)
+        self._index = key_of(remote.url)
+        self._rejection = key_of(remote.url, remote.sha256)
         self._total = remote.size if remote.size is not None else partial.total
         self._ranges = True  # until the server shows that it cannot
         self._asked = asked

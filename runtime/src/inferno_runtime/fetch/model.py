@@ -108,10 +108,10 @@ class Fetcher:
         files = {file.name: file for file in self.resolve(wanted)}
         try:
             first = model_file(files)
-            if first.endswith(".gguf") or "." not in first:
-                facts, sizes = self._gguf_headers(files, first)
-            else:
+            if first.endswith(".onnx"):
                 facts, sizes = self._settings(files, first)
+            else:
+                facts, sizes = self._gguf_headers(files, first)
         except NoModel as error:
             raise NoModelFound(str(error)) from None
         return facts.model_copy(update={"size_bytes": sum(sizes) if None not in sizes else None})

@@ -79,7 +79,7 @@ def inspect(path: Path) -> ModelFacts:
     else:
         files = {part: path.with_name(part) for part in split_parts(path.name) or [path.name]}
     first = model_file(files)
-    facts = _inspect_gguf(files, first) if first.endswith(".gguf") else onnx_facts(files, first)
+    facts = onnx_facts(files, first) if first.endswith(".onnx") else _inspect_gguf(files, first)
     return facts.model_copy(update={"size_bytes": sum(each.stat().st_size for each in files.values())})
 
 
@@ -100,13 +100,9 @@ def model_file(names: Iterable[str]) -> str:
         return onnxes[0]
     if onnxes:
         raise NoModel(f"there are several ONNX models ({', '.join(onnxes[:4])}); name one of them")
-    if len(names) == 1:
-        return names[0] if "." not in names[0] else _refuse(names[0])
+    if len(names) == 1 and split_parts(names[0]) is None:
+        return names[0]  # whatever it is called; its first bytes show what it is
     raise NoModel(f"there is neither a GGUF nor an ONNX model among {len(names)} files")
-
-
-def _refuse(name: str) -> str:
-    raise NoModel(f"{name}: neither a GGUF nor an ONNX model, by its name")
 
 
 def gguf_facts(header: Header, names: Iterable[str] = ()) -> ModelFacts:
