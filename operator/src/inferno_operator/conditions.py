@@ -17,8 +17,9 @@ from inferno_operator.errors import TerminalError
 from inferno_operator.pods import Problem
 from inferno_operator.preparation import Preparation
 from inferno_runtime.models.facts import ModelFacts
-from inferno_runtime.models.memory import explain, shown
+from inferno_runtime.models.need import explain
 from inferno_runtime.sources import ClaimSource, FileSource, ImageSource, Source
+from inferno_runtime.units import shown
 
 Status = Literal["True", "False", "Unknown"]
 

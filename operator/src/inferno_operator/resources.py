@@ -6,7 +6,8 @@ from typing import Any
 from inferno_operator import quantity
 from inferno_operator.api.types import InfernoModelSpec
 from inferno_runtime.models.facts import ModelFacts
-from inferno_runtime.models.memory import MIB, MemoryNeed, memory_need
+from inferno_runtime.models.need import MemoryNeed, memory_need
+from inferno_runtime.units import MIB
 
 
 def needed(spec: InfernoModelSpec, facts: ModelFacts | None) -> MemoryNeed | None:

@@ -141,6 +141,16 @@ def test_a_blob_that_was_changed_is_fetched_again(web: Web, cache: Cache) -> Non
     assert len(web.seen) == 2
 
 
+def test_a_file_that_two_sources_have_in_common_is_kept_once(web: Web, cache: Cache) -> None:
+    web.files |= {"/a": BODY, "/b": BODY}
+    kept = set()
+    for path in ("/a", "/b"):
+        digest = Downloader(Client(), cache, Progress()).fetch(RemoteFile("m", web.url + path))
+        kept.add((cache.publish({"m": digest}), cache.blob(digest).stat().st_ino))
+    assert len(kept) == 1, "what serves the first still lies where it did"
+    assert not list((cache.root / "partial").iterdir())
+
+
 def test_what_no_resource_uses_goes_first(cache: Cache) -> None:
     uses: dict[str, dict[str, Any]] = {
         "new": {"days": 1},

@@ -4,7 +4,8 @@ import pytest
 
 from inferno_runtime.config import EngineConfig
 from inferno_runtime.models.facts import ModelFacts
-from inferno_runtime.models.memory import MIB, explain, memory_need, shown
+from inferno_runtime.models.need import explain, memory_need
+from inferno_runtime.units import MIB, shown
 
 # Llama 3.1 8B as Q4_K_M: 32 layers of 8 shared heads with 128 numbers each.
 LLAMA = ModelFacts(

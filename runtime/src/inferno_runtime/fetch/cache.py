@@ -107,7 +107,10 @@ class Cache:
         return False
 
     def adopt(self, partial: Path, digest: str) -> None:
-        """Makes a complete and verified file the blob of its digest."""
+        """Makes a complete and verified file the blob of its digest, unless there is one that others may be using."""
+        if self.has(digest):
+            partial.unlink()
+            return
         path = self.blob(digest)
         partial.chmod(0o444)
         partial.rename(path)

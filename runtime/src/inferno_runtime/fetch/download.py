@@ -25,7 +25,7 @@ from inferno_runtime.fetch.http import Answer, Auth, Client, no_credentials, pub
 from inferno_runtime.fetch.partial import Partial
 from inferno_runtime.fetch.policy import Policy
 from inferno_runtime.fetch.progress import Progress
-from inferno_runtime.models.memory import shown
+from inferno_runtime.units import shown
 
 _log = logging.getLogger(__name__)
 

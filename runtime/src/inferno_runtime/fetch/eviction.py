@@ -14,7 +14,7 @@ from typing import Final
 
 from inferno_runtime.fetch.cache import Cache
 from inferno_runtime.fetch.errors import CacheFull, DiskFull
-from inferno_runtime.models.memory import shown
+from inferno_runtime.units import shown
 
 _log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from inferno_runtime.fetch.errors import Stalled
-from inferno_runtime.models.memory import shown
+from inferno_runtime.units import shown
 
 _log = logging.getLogger(__name__)
 

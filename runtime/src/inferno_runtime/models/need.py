@@ -9,8 +9,8 @@ from typing import Final
 
 from inferno_runtime.config import EngineConfig, Task
 from inferno_runtime.models.facts import ModelFacts
+from inferno_runtime.units import MIB, shown
 
-MIB: Final = 1024 * 1024
 _PROCESSES: Final = 256 * MIB  # the server's process and the engine's, before either has a model
 _DEFAULT_CONTEXT: Final = 8192
 _DEFAULT_MICRO_BATCH: Final = 512
@@ -57,14 +57,6 @@ def explain(need: MemoryNeed) -> str:
         f"{shown(need.total)}: weights {shown(need.weights)}, cache {shown(need.cache)}, "
         f"buffers {shown(need.buffers)}, processes {shown(need.processes)}"
     )
-
-
-def shown(size: float) -> str:
-    """Bytes for people."""
-    for unit, exponent in (("GiB", 30), ("MiB", 20), ("KiB", 10)):
-        if size >= 2**exponent:
-            return f"{size / 2**exponent:.1f} {unit}"
-    return f"{size:.0f} B"
 
 
 def _cache(facts: ModelFacts, engine: EngineConfig, context: int) -> int:
