@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine
 from dataclasses import replace
+from collections.abc import Coroutine
 
 from tornado.iostream import StreamClosedError
 

@@ -20,19 +20,7 @@ from inferno_runtime.memory import give_back, memory_available
 from inferno_runtime.worker.connection import Connection
 from inferno_runtime.worker.draft import load_draft
 from inferno_runtime.worker.embedding import serve_embeddings
-from inferno_runtime.worker.frames import (
-    Cancel,
-    Counters,
-    Failed,
-    Load,
-    Log,
-    Pause,
-    Ready,
-    Resume,
-    Step,
-    Submit,
-    ToEngine,
-)
+from inferno_runtime.worker.frames import Cancel, Counters, Failed, Load, Log, Pause, Ready, Resume, Step, Submit, ToEngine
 from inferno_runtime.worker.tuning import StartTuner, governor
 
 _MOST_STORE_BYTES = 8 << 30  # that a pod takes for evicted prefixes without being told to
