@@ -98,6 +98,11 @@ class ServerProcess:
         (value,) = [line.removeprefix(prefix) for line in lines if line.startswith(prefix)]
         return float(value)
 
+    @property
+    def pid(self) -> int:
+        """The process id of the server."""
+        return self._process.pid
+
     def engine_pid(self) -> int:
         """The process id of the engine."""
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()

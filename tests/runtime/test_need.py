@@ -34,7 +34,6 @@ def test_a_server_takes_no_more_than_it_is_said_to_need(engine: EngineConfig) ->
     with ServerProcess(*flags) as server:
         body = {"model": "inferno-tiny", "prompt": "one two three " * 200, "max_tokens": 50}
         assert server.client.post("/v1/completions", json=body).status_code == 200
-        memory = taken(server._process.pid)
-    print(f"{memory / MIB:.0f} MiB of {need}")
+        memory = taken(server.pid)
     assert memory <= need.total
     assert need.total - need.processes <= memory + 16 * MIB, "what follows from the model is really taken"

@@ -11,7 +11,7 @@ from inferno_runtime.config import EngineConfig, Task
 from inferno_runtime.models.facts import ModelFacts
 from inferno_runtime.units import MIB, shown
 
-_PROCESSES: Final = 256 * MIB  # the server's process and the engine's, before either has a model
+_PROCESSES: Final = 256 * MIB  # the server's process and the engine's, with a large vocabulary in both
 _DEFAULT_CONTEXT: Final = 8192
 _DEFAULT_MICRO_BATCH: Final = 512
 _EMBED_MICRO_BATCH: Final = 256
