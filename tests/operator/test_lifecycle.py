@@ -38,6 +38,7 @@ def test_a_model_becomes_pods_that_serve(namespace: Namespace) -> None:
     assert {each["type"]: each["status"] for each in status["conditions"]} == {
         "SourceResolved": "True",
         "ModelVerified": "True",
+        "ResourcesFit": "Unknown",
         "Available": "True",
         "Progressing": "False",
         "Ready": "True",

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from inferno_operator.api import source as rules
 from tests.cluster.cluster import Cluster, KubectlError
 from tests.operator.namespace import Namespace
 from tests.unit.operator.test_examples import EXAMPLES
@@ -16,10 +17,28 @@ GOOD = {"model": {"source": "pvc://models/tiny.gguf"}}
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no model": ({}, "spec.model: Required value"),
     "no source": ({"model": {}}, "spec.model.source: Required value"),
-    "a scheme that is not there yet": (
-        {"model": {"source": "hf://org/repo/file.gguf"}},
-        'spec.model.source: Invalid value: "hf://org/repo/file.gguf": source must be pvc://CLAIM/PATH or file:///PATH',
+    "a scheme that there is not": (
+        {"model": {"source": "ftp://example.com/tiny.gguf"}},
+        'spec.model.source: Invalid value: "ftp://example.com/tiny.gguf": source must begin with pvc://',
     ),
+    "files of a file": (
+        {"model": {"source": "hf://org/repo/file.gguf", "files": ["file.gguf"]}},
+        f"spec.model.files: Invalid value: {rules.FILES_MESSAGE}",
+    ),
+    "a web folder without files": (
+        {"model": {"source": "https://example.com/minilm/"}},
+        f"spec.model.source: Invalid value: {rules.WEB_FOLDER_MESSAGE}",
+    ),
+    "a way out by a file": (
+        {"model": {"source": "hf://org/repo/", "files": ["/etc/passwd"]}},
+        "spec.model.files[0]: Invalid value",
+    ),
+    "two claims": (
+        GOOD | {"storage": {"claimName": "models", "claim": {"size": "1Gi"}}},
+        "claim and claimName exclude each other",
+    ),
+    "a prefetch into nothing": (GOOD | {"storage": {"prefetch": True}}, "prefetch needs a claim to fetch into"),
+    "a claim without a size": (GOOD | {"storage": {"claim": {}}}, "spec.storage.claim.size: Required value"),
     "a way out": (
         {"model": {"source": "pvc://models/../etc"}},
         'spec.model.source: Invalid value: "pvc://models/../etc": the path in source must not have . or .. as a component',
@@ -84,7 +103,8 @@ def test_the_longest_name_is_taken(cluster: Cluster) -> None:
 
 @pytest.mark.parametrize("source", UNDERSTOOD)
 def test_sources_that_the_operator_understands_are_taken(cluster: Cluster, source: str) -> None:
-    assert dry_run(cluster, {"model": {"source": source}})
+    files = {"files": ["model.onnx"]} if source.startswith("https://") and source.endswith("/") else {}
+    assert dry_run(cluster, {"model": {"source": source} | files})
 
 
 @pytest.mark.parametrize("source", REFUSED, ids=repr)

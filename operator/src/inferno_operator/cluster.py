@@ -25,6 +25,7 @@ READ_SECONDS: Final = 15.0
 # A leader's last write must be over before its lease runs out: see leader.py, which stops writing that much earlier.
 WRITE_SECONDS: Final = 5.0
 _LIST_LIMIT: Final = 500
+_LOG_LINES, _LOG_BYTES = 20, 16_384
 # 409: somebody else has just written the same object. 404: it, or its namespace, has just gone. Both look different at
 # the next look.
 _MAY_PASS: Final = frozenset({401, 404, 408, 409, 410, 429})
@@ -33,6 +34,7 @@ _RESOURCES: Final[Mapping[str, Mapping[str, Any]]] = {
     "ConfigMap": {"prefix": "api", "group": "", "api_version": "v1", "name": "configmaps"},
     "Deployment": {"prefix": "apis", "group": "apps", "api_version": "v1", "name": "deployments"},
     "Event": {"prefix": "apis", "group": "events.k8s.io", "api_version": "v1", "name": "events"},
+    "Job": {"prefix": "apis", "group": "batch", "api_version": "v1", "name": "jobs"},
     "Lease": {"prefix": "apis", "group": "coordination.k8s.io", "api_version": "v1", "name": "leases"},
     "PersistentVolumeClaim": {"prefix": "api", "group": "", "api_version": "v1", "name": "persistentvolumeclaims"},
     "Pod": {"prefix": "api", "group": "", "api_version": "v1", "name": "pods"},
@@ -57,6 +59,7 @@ class Cluster:
         # Never awaited, so it discovers nothing: the kinds above are all there is, and a cache of discoveries in a file
         # is one thing more to go wrong.
         self._dynamic = DynamicClient(api)
+        self._core = client.CoreV1Api(api)
         self._may_write = may_write
 
     async def get(self, kind: str, namespace: str, name: str) -> Object | None:
@@ -83,6 +86,22 @@ class Cluster:
         page = await self._list("Pod", namespace, label_selector=label_selector, limit=limit)
         items: list[Object] = page.get("items", [])
         return items
+
+    async def log_tail(self, namespace: str, pod: str, container: str) -> str:
+        """The last lines of a container's log; empty where they cannot be had, as of a pod that has just gone."""
+        try:
+            return str(
+                await self._core.read_namespaced_pod_log(
+                    pod,
+                    namespace,
+                    container=container,
+                    tail_lines=_LOG_LINES,
+                    limit_bytes=_LOG_BYTES,
+                    _request_timeout=READ_SECONDS,
+                )
+            )
+        except (ApiException, aiohttp.ClientError, TimeoutError, OSError):
+            return ""
 
     async def apply(self, manifest: Mapping[str, Any]) -> Object:
         """Applies the manifest, server-side, and returns the object as it is then.

@@ -18,7 +18,7 @@ _LIST_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "volumeMounts": ("mountPath",),
     "volumes": ("name",),
 }
-_QUANTITIES: Final = ("limits", "requests")
+_QUANTITIES: Final = ("limits", "requests", "sizeLimit")
 
 
 def first_difference(desired: Any, live: Any, path: str = "") -> str | None:

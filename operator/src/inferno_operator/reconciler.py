@@ -7,26 +7,30 @@ finds nothing to do.
 import asyncio
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from inferno_operator import conditions, manifests
+from inferno_operator import conditions, manifests, preparation
 from inferno_operator.api import names
 from inferno_operator.api.resource import Identity, Model, parse_spec
-from inferno_operator.api.source import ClaimSource
 from inferno_operator.cluster import Cluster, Object
 from inferno_operator.conditions import Outcome
 from inferno_operator.drift import first_difference
 from inferno_operator.errors import InvalidSpec, ObjectConflict, ReconcileError, TerminalError
 from inferno_operator.manifests import event
+from inferno_operator.manifests.source import cache_claim
 from inferno_operator.plan import Apply, Conflict, plan
 from inferno_operator.pods import Problem, first_problem
+from inferno_operator.preparation import Preparation
+from inferno_runtime.sources import ClaimSource
 
 _log = logging.getLogger(__name__)
 
 # What is not watched, claims and pods, is looked at again while a model waits for it.
 RECHECK_SECONDS: Final = 10.0
+# A header is soon read, and the sooner the pods are given the memory that follows from it, the less is fetched twice.
+_INSPECTION_SECONDS: Final = 2.0
 _PODS_LOOKED_AT: Final = 20
 # What a rollout passes through is no news; these are.
 _UNEVENTFUL: Final = frozenset({"RollingOut", conditions.SCALED_TO_ZERO})
@@ -72,8 +76,10 @@ class Reconciler:
             return Pass()  # what belongs to it goes with it: Kubernetes follows the owner references
         outcome = await self._bring_about(body)
         reported = await self._report(body, outcome)
-        waits = conditions.condition(reported, conditions.READY) or {}
-        return Pass(RECHECK_SECONDS if waits.get("status") != "True" else None, outcome.error)
+        ready = conditions.condition(reported, conditions.READY) or {}
+        soon = _INSPECTION_SECONDS if outcome.preparation.inspecting else RECHECK_SECONDS
+        waits = ready.get("status") != "True" or outcome.preparation.fetching is not None
+        return Pass(soon if waits else None, outcome.error)
 
     async def _bring_about(self, body: Object) -> Outcome:
         identity = Identity.of(body)
@@ -83,25 +89,32 @@ class Reconciler:
             # The pods of an earlier generation may well serve on.
             deployment = await self._cluster.get("Deployment", identity.namespace, identity.name)
             return Outcome(None, deployment, error=InvalidSpec(str(error)))
-        desired = manifests.render(model, self._runtime_image)
+        known = conditions.known_model(model.spec, body.get("status", {}))
+        facts, fetched = conditions.facts_of(known), "sha256" in known
+        desired = manifests.render(model, self._runtime_image, facts, fetched=fetched)
+        prefetching = any(child["kind"] == "Job" for child in desired)
         claim, *observed = await asyncio.gather(self._claim(model), *(self._observe(child) for child in desired))
         children = {child["kind"]: found for child, found in zip(desired, observed, strict=True)}
         try:
             await self._apply(model, desired, children)
         except TerminalError as error:
-            return Outcome(model.spec, children["Deployment"], claim, error=error)
-        problem = await self._problem(model, desired, children["Deployment"])
-        return Outcome(model.spec, children["Deployment"], claim, problem)
+            return Outcome(model.spec, children["Deployment"], claim, error=error, model=known)
+        outcome = Outcome(model.spec, children["Deployment"], claim, model=known)
+        if conditions.counts(outcome).complete and facts and not prefetching:
+            return outcome
+        problem, prepared = await self._look_at_pods(model, desired)
+        known = conditions.known_model(model.spec, body.get("status", {}), prepared)
+        return replace(outcome, problem=problem, preparation=prepared, model=known)
 
     async def _observe(self, manifest: Mapping[str, Any]) -> Object | None:
         metadata = manifest["metadata"]
         return await self._cluster.get(manifest["kind"], metadata["namespace"], metadata["name"])
 
     async def _claim(self, model: Model) -> Object | None:
+        """The claim that the model is in, or is to be kept in."""
         source = model.spec.model.parsed_source()
-        if not isinstance(source, ClaimSource):
-            return None
-        return await self._cluster.get("PersistentVolumeClaim", model.identity.namespace, source.claim)
+        claim = source.claim if isinstance(source, ClaimSource) else cache_claim(model)
+        return await self._cluster.get("PersistentVolumeClaim", model.identity.namespace, claim) if claim else None
 
     async def _apply(self, model: Model, desired: list[Object], children: dict[str, Object | None]) -> None:
         """Carries out the plan, and puts what comes of it in the place of what was observed, by kind.
@@ -120,15 +133,32 @@ class Reconciler:
                 children[kind] = await self._cluster.apply(action.manifest)
                 _log.info("applied %s %s: %s: %s", kind, name, action.cause, action.detail)
 
-    async def _problem(self, model: Model, desired: list[Object], deployment: Object | None) -> Problem | None:
-        """Why pods do not serve. Asked of them only then: nobody watches every pod of a cluster for this."""
-        outcome = Outcome(model.spec, deployment)
-        if conditions.counts(outcome).complete:
-            return None
+    async def _look_at_pods(self, model: Model, desired: list[Object]) -> tuple[Problem | None, Preparation]:
+        """Why pods do not serve, and what they have found out about the model.
+
+        Asked of them only where that is not known: nobody watches every pod of a cluster for this.
+        """
         identity = model.identity
-        pods = await self._cluster.pods(identity.namespace, names.label_selector(identity.name), _PODS_LOOKED_AT)
-        template = next(child for child in desired if child["kind"] == "Deployment")["spec"]["template"]
-        return first_problem(pods, template["metadata"]["annotations"][names.TEMPLATE_DIGEST])
+        selectors = {
+            "Deployment": names.label_selector(identity.name),
+            "Job": names.prefetch_selector(identity.name),
+        }
+        seen = []
+        for child in desired:
+            if selector := selectors.get(child["kind"]):
+                current = child["spec"]["template"]["metadata"]["annotations"][names.TEMPLATE_DIGEST]
+                pods = await self._cluster.pods(identity.namespace, selector, _PODS_LOOKED_AT)
+                seen.append((first_problem(pods, current), preparation.observe(pods, current)))
+        problem = next((problem for problem, _ in reversed(seen) if problem), None)
+        prepared = preparation.furthest(each for _, each in seen)
+        if prepared.fetching and not prepared.fetched:
+            log = await self._cluster.log_tail(identity.namespace, prepared.fetching, names.FETCH_CONTAINER)
+            prepared = replace(prepared, progress=preparation.parse_progress(log))
+            if problem and problem.by_fetch and prepared.progress is None:
+                prepared = replace(prepared, fetching=None)  # it tries again, and has not yet come further than before
+            elif problem and problem.by_fetch:
+                problem = None
+        return problem, prepared
 
     async def _report(self, body: Object, outcome: Outcome) -> dict[str, Any]:
         """Writes the status if it has changed, and tells of a change of readiness; returns the status."""

@@ -90,5 +90,6 @@ def test_every_field_of_a_pod_that_is_taken_has_an_effect() -> None:
         "resources",
         "runtimeClassName",
         "server",
+        "storage",
         "tolerations",
     ]

@@ -7,7 +7,9 @@ import yaml
 from inferno_operator import manifests
 from inferno_operator.api import names
 from inferno_operator.api.resource import parse_spec
+from inferno_runtime import cli
 from inferno_runtime.config import EngineConfig, ServerConfig
+from inferno_runtime.models.facts import ModelFacts
 from tests.unit.operator.models import IMAGE, body, model
 
 Golden = Callable[[str, list[dict[str, Any]]], None]
@@ -46,7 +48,30 @@ EVERYTHING: dict[str, Any] = {
     "priorityClassName": "serving",
     "runtimeClassName": "gvisor",
 }
-CASES = {"minimal": MINIMAL, "in-the-image": IN_THE_IMAGE, "everything": EVERYTHING}
+FROM_THE_HUB: dict[str, Any] = {
+    "model": {
+        "source": "hf://org/repo@v1/tiny-00001-of-00002.gguf",
+        "sha256": "ab" * 32,
+        "endpoint": "https://mirror.example",
+        "credentials": {"name": "hub"},
+    },
+    "storage": {"claim": {"size": "20Gi", "storageClassName": "fast"}, "sizeLimit": "18Gi", "prefetch": True},
+}
+A_FOLDER = {
+    "model": {"source": "https://models.example/minilm/", "files": ["model.onnx", "config.json"]},
+    "storage": {"sizeLimit": 1_000_000_000},
+}
+SHARED_CACHE = {"model": {"source": "s3://models/llama/*Q8_0.gguf"}, "storage": {"claimName": "cache"}}
+AN_IMAGE = {"model": {"source": "oci://registry.example:5000/models/tiny:1/gguf/tiny.gguf"}}
+CASES = {
+    "minimal": MINIMAL,
+    "in-the-image": IN_THE_IMAGE,
+    "everything": EVERYTHING,
+    "from-the-hub": FROM_THE_HUB,
+    "a-folder": A_FOLDER,
+    "shared-cache": SHARED_CACHE,
+    "an-image": AN_IMAGE,
+}
 
 
 def render(spec: dict[str, Any] | None = None, image: str = IMAGE, **more: Any) -> dict[str, dict[str, Any]]:
@@ -66,17 +91,18 @@ def test_golden(case: str, check_golden: Golden) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_pods_meet_the_restricted_standard(case: str) -> None:
     pod = template(CASES[case])["spec"]
-    [container] = pod["containers"]
     assert pod["automountServiceAccountToken"] is False
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    assert container["securityContext"]["allowPrivilegeEscalation"] is False
-    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
-    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    for container in (*pod["initContainers"], *pod["containers"]):
+        assert container["securityContext"]["allowPrivilegeEscalation"] is False
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert container["securityContext"]["readOnlyRootFilesystem"] is True
     assert {kind for volume in pod["volumes"] for kind in volume} <= {
         "name",
         "configMap",
         "emptyDir",
+        "image",
         "persistentVolumeClaim",
     }
 
@@ -125,6 +151,97 @@ def test_what_rolls_the_pods(spec: dict[str, Any], rolls: bool) -> None:
     assert (before != after) == rolls
     annotation = names.TEMPLATE_DIGEST
     assert (before["metadata"]["annotations"][annotation] != after["metadata"]["annotations"][annotation]) == rolls
+
+
+def containers(spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    pod = template(spec)["spec"]
+    return {each["name"]: each for each in (*pod["initContainers"], *pod["containers"])}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_runtime_understands_its_commands(case: str) -> None:
+    """Those of the containers that run before it, too."""
+    for container in containers(CASES[case]).values():
+        arguments = cli.parser().parse_args(container["args"])
+        assert arguments.command in ("run", "inspect", "fetch")
+
+
+def test_a_model_is_inspected_and_then_fetched() -> None:
+    found = containers(FROM_THE_HUB)
+    assert list(found) == ["inspect", "fetch", "runtime"]
+    for name in ("inspect", "fetch"):
+        assert found[name]["envFrom"] == [{"secretRef": {"name": "hub"}}]
+        arguments = cli.parser().parse_args(found[name]["args"])
+        assert (arguments.source, arguments.endpoint) == (FROM_THE_HUB["model"]["source"], "https://mirror.example")
+    assert "envFrom" not in found["runtime"], "the runtime has no credentials"
+    assert (arguments.cache_limit, arguments.user) == (18 * 2**30, "demo/tiny")
+    cache = {"name": "cache", "mountPath": "/var/cache/inferno"}
+    assert cache in found["fetch"]["volumeMounts"]
+    assert cache | {"readOnly": True} in found["runtime"]["volumeMounts"]
+
+
+def test_what_is_mounted_is_only_inspected() -> None:
+    assert list(containers(MINIMAL)) == ["inspect", "runtime"]
+    assert containers(MINIMAL)["inspect"]["args"] == ["inspect", "file:///models/tiny.gguf"]
+    assert "envFrom" not in containers({"model": MODEL_WITH_CREDENTIALS})["inspect"]
+
+
+MODEL_WITH_CREDENTIALS = {"source": "pvc://models/tiny.gguf", "credentials": {"name": "unused"}}
+
+
+def test_a_claim_of_its_own_goes_with_the_model_unless_it_is_to_stay() -> None:
+    claim = render(FROM_THE_HUB)["PersistentVolumeClaim"]
+    assert claim["metadata"]["name"] == "tiny-cache"
+    assert claim["metadata"]["ownerReferences"]
+    retained = FROM_THE_HUB | {"storage": {"claim": {"size": "20Gi", "retain": True}}}
+    assert "ownerReferences" not in render(retained)["PersistentVolumeClaim"]["metadata"]
+    assert "PersistentVolumeClaim" not in render(SHARED_CACHE)
+    assert "PersistentVolumeClaim" not in render({"storage": {"claim": {"size": "20Gi"}}}), "pvc:// needs no cache"
+
+
+def test_a_model_is_fetched_before_it_is_needed() -> None:
+    job = render(FROM_THE_HUB)["Job"]
+    pod = job["spec"]["template"]["spec"]
+    assert [each["name"] for each in pod["containers"]] == ["fetch"]
+    assert not set(names.selector_labels("tiny").items()) <= set(job["spec"]["template"]["metadata"]["labels"].items())
+    assert cli.parser().parse_args(pod["containers"][0]["args"]).link is None
+    fetched = manifests.render(model(FROM_THE_HUB), IMAGE, fetched=True)
+    assert "Job" not in {child["kind"] for child in fetched}
+    other = {**FROM_THE_HUB, "model": {**FROM_THE_HUB["model"], "source": "hf://org/repo@v2/tiny.gguf"}}
+    assert render(other)["Job"]["metadata"]["name"] != job["metadata"]["name"]
+    assert len(render(FROM_THE_HUB, name="m" * 63)["Job"]["metadata"]["name"]) <= 63
+    assert "Job" not in render({"storage": {"claimName": "cache", "prefetch": True}}), "pvc:// needs no fetch"
+
+
+def test_who_writes_a_claim_may_do_so() -> None:
+    assert template(SHARED_CACHE)["spec"]["securityContext"]["fsGroup"] == 65532
+    assert "fsGroup" not in template()["spec"]["securityContext"], "nobody changes who owns a claim that is only read"
+
+
+# 1 GiB of weights, and 8 slots of 8192 tokens with 16 Ki numbers each.
+FACTS = ModelFacts(format="gguf", size_bytes=2**30, context_length=32768, cache_values_per_token=2**14)
+MEMORY: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "nothing is said": ({}, {"requests": {"memory": "3328Mi"}}),
+    "only cores": (
+        {"resources": {"requests": {"cpu": 2}}},
+        {"requests": {"cpu": 2, "memory": "3328Mi"}},
+    ),
+    "a limit": ({"resources": {"limits": {"memory": "2Gi"}}}, {"limits": {"memory": "2Gi"}}),
+    "a request": ({"resources": {"requests": {"memory": "9Gi"}}}, {"requests": {"memory": "9Gi"}}),
+    "fewer slots": ({"engine": {"slots": 1}}, {"requests": {"memory": "1536Mi"}}),
+    "a smaller cache": ({"engine": {"kvCacheType": "q8_0"}}, {"requests": {"memory": "2368Mi"}}),
+}
+
+
+@pytest.mark.parametrize(("spec", "expected"), MEMORY.values(), ids=MEMORY)
+def test_memory_follows_from_the_model(spec: dict[str, Any], expected: dict[str, Any]) -> None:
+    deployment = {child["kind"]: child for child in manifests.render(model(spec), IMAGE, FACTS)}["Deployment"]
+    assert deployment["spec"]["template"]["spec"]["containers"][0]["resources"] == expected
+
+
+def test_what_prepares_takes_no_device() -> None:
+    resources = containers(EVERYTHING)["inspect"]["resources"]
+    assert resources == {"requests": {"cpu": 2, "memory": "1Gi"}, "limits": {"memory": "2Gi"}}
 
 
 def test_the_drain_has_its_time() -> None:

@@ -2,12 +2,15 @@
 
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
-from inferno_operator.api import source as sources
+from inferno_operator.api import source as rules
 from inferno_operator.api.scheduling import ATOMIC, ATOMIC_MAP, Affinity, Resources, SecretReference, Toleration
+from inferno_operator.api.storage import Storage
+from inferno_runtime import sources
 from inferno_runtime.config import Config, EngineConfig, ModelConfig, ServerConfig
+from inferno_runtime.models.facts import ModelFacts
 
 # The name of a model is the name of its Service, and a Service's name is a DNS label that begins with a letter.
 NAME_RULE: dict[str, Any] = {
@@ -25,12 +28,38 @@ ALIAS_RULE: dict[str, Any] = {
 class ModelSpec(ModelConfig):
     """``spec.model``: which model, and how it is known to clients."""
 
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        validate_by_name=True,
+        json_schema_extra={"x-kubernetes-validations": rules.MODEL_RULES},
+    )
+
     source: str = Field(
         min_length=1,
         max_length=sources.MAX_LENGTH,
-        json_schema_extra={"x-kubernetes-validations": sources.CEL_RULES},
-        description="Where the model is: pvc://CLAIM/PATH names a file, or a folder with an ONNX model, in a "
-        "PersistentVolumeClaim of the same namespace, file:///PATH one that the runtime's image carries.",
+        json_schema_extra={"x-kubernetes-validations": rules.SOURCE_RULES},
+        description="Where the model is, a GGUF file, or a folder with a GGUF or ONNX model: https://HOST/PATH, hf://OWNER/REPOSITORY[@REVISION]/FILE "
+        "and s3://BUCKET/KEY are fetched into the cache that spec.storage describes; pvc://CLAIM/PATH is in a "
+        "PersistentVolumeClaim of the same namespace, oci://IMAGE:TAG[/PATH] in an OCI image that the node mounts, "
+        "file:///PATH in the runtime's image. FILE and KEY may have * in them; a folder that is fetched ends with /.",
+    )
+    files: tuple[str, ...] = Field(
+        (),
+        max_length=64,
+        json_schema_extra={
+            "x-kubernetes-list-type": "set",
+            "items": {"type": "string", "minLength": 1, "maxLength": 256, "pattern": sources.FILE_PATTERN},
+        },
+        description="Which files of a source that is a folder make up the model, by their paths in it; * stands for anything "
+        "but a /. An https:// folder needs them, without *. Default: all.",
+    )
+    credentials: SecretReference | None = Field(
+        None,
+        description="A Secret of this namespace whose keys are environment variables of the fetch: HF_TOKEN for hf://; "
+        "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN and AWS_REGION for s3://; HTTP_BEARER_TOKEN, or "
+        "HTTP_USERNAME and HTTP_PASSWORD, for https://. Default: none.",
     )
     aliases: tuple[str, ...] = Field(
         (),
@@ -48,6 +77,11 @@ class ModelSpec(ModelConfig):
         sources.parse_source(value)
         return value
 
+    @model_validator(mode="after")
+    def _files_fit_the_source(self) -> "ModelSpec":
+        rules.check_model(self.source, self.files)
+        return self
+
     def parsed_source(self) -> sources.Source:
         """What ``source`` names."""
         return sources.parse_source(self.source)
@@ -59,9 +93,15 @@ class InfernoModelSpec(Config):
     model: ModelSpec = Field(description="Which model, and how it is known to clients.")
     engine: EngineConfig = Field(EngineConfig(), description="How the model is evaluated.")
     server: ServerConfig = Field(ServerConfig(), description="How requests are taken and answered.")
+    storage: Storage | None = Field(
+        None,
+        description="Where the model is kept if it is fetched. Default: in each pod, for as long as the pod lives.",
+    )
     replicas: int = Field(1, ge=0, le=10_000, description="Pods that serve the model; 0 stops serving it.")
     resources: Resources | None = Field(
-        None, description="What each pod asks for and may use. Default: nothing is asked for and nothing limited."
+        None,
+        description="What each pod asks for and may use. Default: nothing is limited, and as much memory is asked for as the "
+        "model was found to need.",
     )
     image: str | None = Field(
         None,
@@ -113,12 +153,36 @@ class Condition(Config):
     message: str = Field(max_length=32_768, description="Why, in a sentence for people.")
 
 
-class ObservedModel(Config):
-    """``status.model``: which model the pods were told to serve."""
+class ObservedModel(ModelFacts):
+    """``status.model``: which model the pods were told to serve, and what it turned out to be."""
+
+    source: str | None = Field(default=None, description="The spec.model.source of the observed generation.")
+    sha256: str | None = Field(
+        default=None,
+        description="The SHA-256 digest of what was fetched, as spec.model.sha256 would pin it.",
+    )
+    memory_bytes: int | None = Field(
+        default=None,
+        json_schema_extra={"format": "int64"},
+        description="Bytes of memory that a pod is estimated to need for it.",
+    )
+
+
+class ObservedFetch(Config):
+    """``status.fetch``: how far a fetch is that is under way."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, validate_by_name=True)
 
-    source: str | None = Field(None, description="The spec.model.source of the observed generation.")
+    bytes: int = Field(json_schema_extra={"format": "int64"}, description="Bytes that are there.")
+    total_bytes: int | None = Field(
+        default=None, json_schema_extra={"format": "int64"}, description="Bytes of the whole model."
+    )
+    bytes_per_second: int | None = Field(
+        default=None, json_schema_extra={"format": "int64"}, description="Bytes a second of late."
+    )
+    remaining_seconds: int | None = Field(
+        default=None, json_schema_extra={"format": "int64"}, description="Seconds until it is done, at this rate."
+    )
 
 
 class InfernoModelStatus(Config):
@@ -132,7 +196,7 @@ class InfernoModelStatus(Config):
     conditions: tuple[Condition, ...] | None = Field(
         None,
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
-        description="SourceResolved, ModelVerified, Available, Progressing and Ready.",
+        description="SourceResolved, ModelVerified, ResourcesFit, Available, Progressing and Ready.",
     )
     replicas: int | None = Field(None, description="Pods that there are, of this generation and of older ones.")
     ready_replicas: int | None = Field(None, description="Pods that are ready.")
@@ -140,4 +204,7 @@ class InfernoModelStatus(Config):
     available_replicas: int | None = Field(None, description="Pods that serve requests.")
     selector: str | None = Field(None, description="The label selector of the pods, for the scale subresource.")
     url: str | None = Field(None, description="The base URL for OpenAI clients inside the cluster.")
-    model: ObservedModel | None = Field(None, description="Which model the pods were told to serve.")
+    model: ObservedModel | None = Field(
+        None, description="Which model the pods were told to serve, and what it turned out to be."
+    )
+    fetch: ObservedFetch | None = Field(None, description="How far a fetch is that is under way.")

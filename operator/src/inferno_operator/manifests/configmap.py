@@ -6,7 +6,9 @@ import yaml
 
 from inferno_operator.api import names
 from inferno_operator.api.resource import Model
-from inferno_operator.api.source import ClaimSource
+from inferno_operator.manifests.source import path_in_pod
+
+_OF_THE_FETCH = ("files", "endpoint", "credentials")  # which is over when the runtime begins
 
 
 def render(model: Model) -> dict[str, Any]:
@@ -23,7 +25,9 @@ def document(model: Model) -> dict[str, Any]:
     operator that learns a new setting does not restart every pod.
     """
     spec = model.spec
-    served = spec.model.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
+    served = spec.model.model_dump(
+        mode="json", by_alias=True, exclude_none=True, exclude_defaults=True, exclude=set(_OF_THE_FETCH)
+    )
     sections = {
         "model": served | {"source": f"file://{path_in_pod(model)}"},
         "engine": spec.engine.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True),
@@ -35,9 +39,3 @@ def document(model: Model) -> dict[str, Any]:
         "metadata": {"name": model.identity.name},
         "spec": {name: section for name, section in sections.items() if section},
     }
-
-
-def path_in_pod(model: Model) -> str:
-    """The absolute path of the model's file as the container sees it."""
-    source = model.spec.model.parsed_source()
-    return f"{names.MODELS_DIRECTORY}/{source.path}" if isinstance(source, ClaimSource) else source.path
