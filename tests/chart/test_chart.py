@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
-from inferno_operator import cli
+from inferno_operator import cli, profiles
 from inferno_operator.api import names
+from inferno_operator.api.types import Placement
 from inferno_operator.leader import LEASE_NAME
 from scripts import build_images
 from tests.cluster import build
@@ -90,6 +91,7 @@ def test_renders(helm: Helm, case: str) -> None:
         ("replicaCount=-1", "replicaCount"),
         ("watchNamespaces={Team}", "watchNamespaces"),
         ("log.format=xml", "format"),
+        ("profiles.gpu.replicas=1", "'replicas' not allowed"),
         ("resources.request.cpu=1", "'request' not allowed"),
         ("metrics.service.port=0", "port"),
     ],
@@ -150,6 +152,15 @@ def test_the_operator_understands_its_command_line(helm: Helm) -> None:
     assert options.lease_namespace == "inferno-system"
     assert options.verbose
     assert not options.no_leader_election
+
+
+def test_the_operator_understands_the_profiles(helm: Helm) -> None:
+    rendered = render(helm, "--values", str(GOLDEN / "everything.values.yaml"))
+    found = profiles.parse(yaml.safe_load(one(rendered, "ConfigMap", "models-profiles")["data"]["profiles.yaml"]))
+    assert set(found) == {"gpu", "cpu"}
+    schema = yaml.safe_load((CHART / "values.schema.json").read_text())
+    offered = {field.alias for field in Placement.model_fields.values()}
+    assert set(schema["$defs"]["profile"]["properties"]) == offered
 
 
 def test_asks_the_operator_where_it_answers(helm: Helm) -> None:

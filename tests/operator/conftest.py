@@ -85,7 +85,7 @@ def start_operator(kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -
     """Starts a replica of the operator, which ends with the ``with``."""
     logs = tmp_path_factory.mktemp("operators")
 
-    def start(*arguments: str) -> OperatorProcess:
+    def start(*arguments: str, kubeconfig: Path = kubeconfig) -> OperatorProcess:
         log = logs / f"{next(_numbers)}.log"
         return OperatorProcess(kubeconfig, log, f"--lease-namespace={OWN_NAMESPACE}", *arguments)
 

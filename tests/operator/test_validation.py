@@ -51,6 +51,13 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         GOOD | {"tolerations": [{"effect": "Never"}]},
         "spec.tolerations[0].effect: Unsupported",
     ),
+    "a variable with two values": (
+        GOOD | {"env": [{"name": "A", "value": "1", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}]},
+        "give either value or valueFrom",
+    ),
+    "a volume of the operator's": (GOOD | {"volumes": [{"name": "tmp", "emptyDir": {}}]}, "operator's own volumes"),
+    "a claim of nothing": (GOOD | {"resourceClaims": [{"name": "gpu"}]}, "give either resourceClaimName"),
+    "no profile in a list of them": (GOOD | {"profiles": []}, "spec.profiles: Invalid value"),
     "an affinity that is none": (GOOD | {"affinity": {"nodeAffinity": {"wish": 1}}}, "unknown field"),
 }
 NAMES = ["1tiny", "tiny.large", "m" * 64]

@@ -23,7 +23,7 @@ against the operator's own list. */}}
   verbs: [get]
 - apiGroups: [""]
   resources: [pods]
-  verbs: [list]
+  verbs: [list, watch]
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create]

@@ -14,7 +14,9 @@ from inferno_operator.api.resource import Identity
 from inferno_operator.api.source import ClaimSource, Source
 from inferno_operator.api.types import InfernoModelSpec
 from inferno_operator.errors import TerminalError
+from inferno_operator.manifests.event import News
 from inferno_operator.pods import Problem
+from inferno_operator.profiles import Choice
 
 Status = Literal["True", "False", "Unknown"]
 
@@ -25,6 +27,7 @@ PROGRESSING: Final = "Progressing"
 READY: Final = "Ready"
 
 SCALED_TO_ZERO: Final = "ScaledToZero"
+_UNEVENTFUL: Final = frozenset({"RollingOut", SCALED_TO_ZERO})
 _NOT_UNDERSTOOD: Final = "the spec was not understood, so nothing was looked at"
 _MESSAGE_LENGTH: Final = 4096
 
@@ -76,6 +79,9 @@ class Outcome:
     claim: Mapping[str, Any] | None = None
     problem: Problem | None = None
     error: TerminalError | None = None
+    profile: Choice | None = None
+    news: tuple[News, ...] = ()
+    recheck: float | None = None  # seconds until the next look, for what no watch will report
 
 
 def counts(outcome: Outcome) -> Replicas:
@@ -114,12 +120,23 @@ def status(identity: Identity, outcome: Outcome, previous: Mapping[str, Any], no
         "availableReplicas": replicas.available,
         "selector": names.label_selector(identity.name),
         "url": names.service_url(identity.name, identity.namespace),
-    } | ({"model": {"source": spec.model.source}} if spec else {})
+        **({"profile": outcome.profile.status()} if outcome.profile else {}),
+        **({"model": {"source": spec.model.source}} if spec else {}),
+    }
 
 
 def condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
     """The condition of that type in a status."""
     return next((each for each in status.get("conditions", ()) if each.get("type") == kind), None)
+
+
+def news(previous: Mapping[str, Any], current: Mapping[str, Any]) -> list[News]:
+    """What a change of the status is worth telling: that of readiness, but for what a rollout passes through."""
+    before, after = condition(previous, READY) or {}, condition(current, READY) or {}
+    same = (before.get("status"), before.get("reason")) == (after["status"], after["reason"])
+    if same or after["reason"] in _UNEVENTFUL:
+        return []
+    return [News(after["reason"], after["message"], healthy=after["status"] == "True")]
 
 
 def _with_history(

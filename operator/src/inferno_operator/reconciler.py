@@ -7,37 +7,31 @@ finds nothing to do.
 import asyncio
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from inferno_operator import conditions, manifests
+from inferno_operator import conditions, manifests, profiles
 from inferno_operator.api import names
-from inferno_operator.api.resource import Identity, Model, parse_spec
+from inferno_operator.api.kinds import POD
+from inferno_operator.api.resource import Identity, Key, Model, parse_spec
 from inferno_operator.api.source import ClaimSource
-from inferno_operator.cluster import Cluster, Object
+from inferno_operator.api.types import InfernoModelSpec
+from inferno_operator.cluster import Cluster
 from inferno_operator.conditions import Outcome
 from inferno_operator.drift import first_difference
-from inferno_operator.errors import InvalidSpec, ObjectConflict, ReconcileError, TerminalError
+from inferno_operator.errors import InvalidSpec, ObjectConflict, ReconcileError, TerminalError, UnknownProfile
 from inferno_operator.manifests import event
+from inferno_operator.manifests.event import News
 from inferno_operator.plan import Apply, Conflict, plan
 from inferno_operator.pods import Problem, first_problem
+from inferno_operator.profiles import Choice, Profiles
+from inferno_operator.store import Object
 
 _log = logging.getLogger(__name__)
 
-# What is not watched, claims and pods, is looked at again while a model waits for it.
+# What is not watched, a claim, is looked at again while a model waits for it.
 RECHECK_SECONDS: Final = 10.0
-_PODS_LOOKED_AT: Final = 20
-# What a rollout passes through is no news; these are.
-_UNEVENTFUL: Final = frozenset({"RollingOut", conditions.SCALED_TO_ZERO})
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """Names an InfernoModel in the queue."""
-
-    namespace: str
-    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +45,27 @@ class Pass:
     error: TerminalError | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A spec with its hardware profile; ``recheck`` is the seconds until that has had its time."""
+
+    spec: InfernoModelSpec
+    choice: Choice | None
+    recheck: float | None = None
+    news: tuple[News, ...] = ()
+
+
 class Reconciler:
     """Brings models and what belongs to them together.
 
     Holds no state about any of them, so any number may run at once.
     """
 
-    def __init__(self, cluster: Cluster, runtime_image: str, instance: str) -> None:
+    def __init__(self, cluster: Cluster, runtime_image: str, instance: str, profiles: Profiles | None = None) -> None:
         self._cluster = cluster
         self._runtime_image = runtime_image
         self._instance = instance
+        self._profiles = profiles or {}
 
     async def reconcile(self, key: Key) -> Pass:
         """One pass.
@@ -72,8 +77,11 @@ class Reconciler:
             return Pass()  # what belongs to it goes with it: Kubernetes follows the owner references
         outcome = await self._bring_about(body)
         reported = await self._report(body, outcome)
-        waits = conditions.condition(reported, conditions.READY) or {}
-        return Pass(RECHECK_SECONDS if waits.get("status") != "True" else None, outcome.error)
+        source = conditions.condition(reported, conditions.SOURCE_RESOLVED) or {}
+        later = [outcome.recheck] if outcome.recheck is not None else []
+        if source.get("status") == "False":
+            later.append(RECHECK_SECONDS)
+        return Pass(min(later, default=None), outcome.error)
 
     async def _bring_about(self, body: Object) -> Outcome:
         identity = Identity.of(body)
@@ -83,6 +91,15 @@ class Reconciler:
             # The pods of an earlier generation may well serve on.
             deployment = await self._cluster.get("Deployment", identity.namespace, identity.name)
             return Outcome(None, deployment, error=InvalidSpec(str(error)))
+        try:
+            placement = self._place(model, body.get("status", {}))
+        except UnknownProfile as error:
+            deployment = await self._cluster.get("Deployment", identity.namespace, identity.name)
+            return Outcome(model.spec, deployment, await self._claim(model), error=error)
+        outcome = await self._bring_about_placed(Model(identity, placement.spec))
+        return replace(outcome, profile=placement.choice, recheck=placement.recheck, news=placement.news)
+
+    async def _bring_about_placed(self, model: Model) -> Outcome:
         desired = manifests.render(model, self._runtime_image)
         claim, *observed = await asyncio.gather(self._claim(model), *(self._observe(child) for child in desired))
         children = {child["kind"]: found for child, found in zip(desired, observed, strict=True)}
@@ -90,8 +107,26 @@ class Reconciler:
             await self._apply(model, desired, children)
         except TerminalError as error:
             return Outcome(model.spec, children["Deployment"], claim, error=error)
-        problem = await self._problem(model, desired, children["Deployment"])
+        problem = self._problem(model, desired, children["Deployment"])
         return Outcome(model.spec, children["Deployment"], claim, problem)
+
+    def _place(self, model: Model, status: Mapping[str, Any]) -> Placed:
+        """The spec with what its hardware profile adds: the next one where no node takes a pod of the one in use."""
+        choice = profiles.current(model.spec, self._profiles, status)
+        spec = profiles.placed(model.spec, choice, self._profiles)
+        if choice is None or choice.next is None:
+            return Placed(spec, choice)
+        pods = self._cluster.store.owned(model.identity.key, POD.name)
+        template = manifests.pod_template(Model(model.identity, spec), self._runtime_image)
+        since = profiles.no_node_since(pods, template["metadata"]["annotations"][names.TEMPLATE_DIGEST])
+        if since is None:
+            return Placed(spec, choice)
+        left = profiles.left(spec, since, datetime.now(UTC))
+        if left > 0:
+            return Placed(spec, choice, recheck=left)
+        note = f"no node has taken a pod of the profile {choice.name} since {since:%H:%M:%S} UTC; the next is {choice.next.name}"
+        spec = profiles.placed(model.spec, choice.next, self._profiles)
+        return Placed(spec, choice.next, news=(News("ProfileFallback", note, healthy=False),))
 
     async def _observe(self, manifest: Mapping[str, Any]) -> Object | None:
         metadata = manifest["metadata"]
@@ -120,13 +155,11 @@ class Reconciler:
                 children[kind] = await self._cluster.apply(action.manifest)
                 _log.info("applied %s %s: %s: %s", kind, name, action.cause, action.detail)
 
-    async def _problem(self, model: Model, desired: list[Object], deployment: Object | None) -> Problem | None:
-        """Why pods do not serve. Asked of them only then: nobody watches every pod of a cluster for this."""
-        outcome = Outcome(model.spec, deployment)
-        if conditions.counts(outcome).complete:
+    def _problem(self, model: Model, desired: list[Object], deployment: Object | None) -> Problem | None:
+        """Why pods do not serve, where not all of them do."""
+        if conditions.counts(Outcome(model.spec, deployment)).complete:
             return None
-        identity = model.identity
-        pods = await self._cluster.pods(identity.namespace, names.label_selector(identity.name), _PODS_LOOKED_AT)
+        pods = self._cluster.store.owned(model.identity.key, POD.name)
         template = next(child for child in desired if child["kind"] == "Deployment")["spec"]["template"]
         return first_problem(pods, template["metadata"]["annotations"][names.TEMPLATE_DIGEST])
 
@@ -144,28 +177,13 @@ class Reconciler:
             "status": status,
         }
         await self._cluster.apply_status(manifest)
-        await self._tell(identity, previous, status, now)
+        for news in (*outcome.news, *conditions.news(previous, status)):
+            await self._tell(identity, news, now)
         return status
 
-    async def _tell(
-        self, identity: Identity, previous: Mapping[str, Any], status: Mapping[str, Any], now: datetime
-    ) -> None:
-        before, after = (
-            conditions.condition(previous, conditions.READY) or {},
-            conditions.condition(status, conditions.READY),
-        )
-        assert after is not None
-        if after["reason"] in _UNEVENTFUL or (before.get("status"), before.get("reason")) == (
-            after["status"],
-            after["reason"],
-        ):
-            return
-        _log.info("Ready is %s: %s: %s", after["status"], after["reason"], after["message"])
-        healthy = after["status"] == "True"
-        news = event.render(
-            identity, healthy=healthy, reason=after["reason"], note=after["message"], now=now, instance=self._instance
-        )
+    async def _tell(self, identity: Identity, news: News, now: datetime) -> None:
+        _log.info("%s: %s", news.reason, news.note)
         try:
-            await self._cluster.create_once(news)
+            await self._cluster.create_once(event.render(identity, news, now=now, instance=self._instance))
         except ReconcileError as error:
-            _log.warning("no Event could be written: %s", error)  # the condition says it too
+            _log.warning("no Event could be written: %s", error)  # the status says it too

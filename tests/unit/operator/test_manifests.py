@@ -45,6 +45,34 @@ EVERYTHING: dict[str, Any] = {
     },
     "priorityClassName": "serving",
     "runtimeClassName": "gvisor",
+    "topologySpreadConstraints": [{"topologyKey": "topology.kubernetes.io/zone"}],
+    "env": [
+        {"name": "OMP_NUM_THREADS", "value": "2"},
+        {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "tokens", "key": "hub"}}},
+    ],
+    "volumes": [{"name": "scratch", "emptyDir": {"medium": "Memory", "sizeLimit": "1024Mi"}}],
+    "volumeMounts": [{"name": "scratch", "mountPath": "/scratch"}],
+    "resourceClaims": [{"name": "gpu", "resourceClaimTemplateName": "one-gpu"}],
+    "podTemplate": {
+        "metadata": {"annotations": {"example.com/team": "ml"}, "labels": {"team": "ml"}},
+        "spec": {
+            "shareProcessNamespace": True,
+            "containers": [
+                {"name": "runtime", "resources": {"requests": {"ephemeral-storage": "1Gi"}}},
+                {
+                    "name": "sidecar",
+                    "image": "registry.example/sidecar:1",
+                    "ports": [{"containerPort": 9000, "protocol": "TCP"}],
+                    "securityContext": {
+                        "allowPrivilegeEscalation": False,
+                        "runAsNonRoot": True,
+                        "capabilities": {"drop": ["ALL"]},
+                        "readOnlyRootFilesystem": True,
+                    },
+                },
+            ],
+        },
+    },
 }
 CASES = {"minimal": MINIMAL, "in-the-image": IN_THE_IMAGE, "everything": EVERYTHING}
 
@@ -66,7 +94,7 @@ def test_golden(case: str, check_golden: Golden) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_pods_meet_the_restricted_standard(case: str) -> None:
     pod = template(CASES[case])["spec"]
-    [container] = pod["containers"]
+    container = pod["containers"][0]
     assert pod["automountServiceAccountToken"] is False
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -117,6 +145,8 @@ def test_a_file_of_the_image_needs_no_volume() -> None:
         ({"model": {"source": "pvc://models/other.gguf"}}, True),
         ({"nodeSelector": {"a": "b"}}, True),
         ({"image": "other"}, True),
+        ({"podTemplate": {"spec": {"hostNetwork": True}}}, True),
+        ({"profileTimeoutSeconds": 5}, False),
     ],
     ids=str,
 )
@@ -125,6 +155,19 @@ def test_what_rolls_the_pods(spec: dict[str, Any], rolls: bool) -> None:
     assert (before != after) == rolls
     annotation = names.TEMPLATE_DIGEST
     assert (before["metadata"]["annotations"][annotation] != after["metadata"]["annotations"][annotation]) == rolls
+
+
+def test_what_a_pod_template_merges_in_does_not_lose_the_pods() -> None:
+    theirs = {"metadata": {"labels": {"$patch": "replace", names.INSTANCE: "theirs", "team": "ml"}}}
+    labels = template({"podTemplate": theirs})["metadata"]["labels"]
+    assert labels[names.INSTANCE] == "tiny"
+    assert labels["team"] == "ml"
+
+
+def test_a_spread_counts_the_models_pods_unless_it_says_otherwise() -> None:
+    constraints = [{"topologyKey": "a"}, {"topologyKey": "b", "labelSelector": {"matchLabels": {"c": "d"}}}]
+    found = template({"topologySpreadConstraints": constraints})["spec"]["topologySpreadConstraints"]
+    assert [each["labelSelector"]["matchLabels"] for each in found] == [names.selector_labels("tiny"), {"c": "d"}]
 
 
 def test_the_drain_has_its_time() -> None:

@@ -1,11 +1,12 @@
 """The InfernoModel resource. The CRD is generated from these types, and what the API server holds is read with them."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator
 from pydantic.alias_generators import to_camel
 
 from inferno_operator.api import source as sources
+from inferno_operator.api.pods import OPEN, DeviceClaims, EnvVars, SpreadConstraints, VolumeMounts, Volumes
 from inferno_operator.api.scheduling import ATOMIC, ATOMIC_MAP, Affinity, Resources, SecretReference, Toleration
 from inferno_runtime.config import Config, EngineConfig, ModelConfig, ServerConfig
 
@@ -20,6 +21,9 @@ ALIAS_RULE: dict[str, Any] = {
     "message": "aliases must not repeat metadata.name: clients can ask for the model by that name already",
     "fieldPath": ".spec.model.aliases",
 }
+
+PROFILE_NAME_PATTERN = "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
+ProfileName = Annotated[str, Field(pattern=PROFILE_NAME_PATTERN, max_length=63)]
 
 
 class ModelSpec(ModelConfig):
@@ -53,21 +57,64 @@ class ModelSpec(ModelConfig):
         return sources.parse_source(self.source)
 
 
-class InfernoModelSpec(Config):
-    """``spec``: what is served, and how."""
+class Placement(Config):
+    """What a pod needs, and where it may go: given by a model itself, or by a hardware profile."""
 
-    model: ModelSpec = Field(description="Which model, and how it is known to clients.")
-    engine: EngineConfig = Field(EngineConfig(), description="How the model is evaluated.")
-    server: ServerConfig = Field(ServerConfig(), description="How requests are taken and answered.")
-    replicas: int = Field(1, ge=0, le=10_000, description="Pods that serve the model; 0 stops serving it.")
     resources: Resources | None = Field(
         None, description="What each pod asks for and may use. Default: nothing is asked for and nothing limited."
+    )
+    resource_claims: DeviceClaims | None = Field(
+        None, description="Claims of devices (dynamic resource allocation) for the runtime's container. Default: none."
     )
     image: str | None = Field(
         None,
         min_length=1,
         max_length=1024,
         description="The runtime's container image. Default: the one that the operator was installed with.",
+    )
+    env: EnvVars | None = Field(None, description="Variables of the runtime's environment. Default: none.")
+    node_selector: dict[str, str] | None = Field(
+        None, json_schema_extra=ATOMIC_MAP, description="Labels that a node must have. Default: none."
+    )
+    tolerations: tuple[Toleration, ...] | None = Field(
+        None, json_schema_extra=ATOMIC, description="Taints that the pods tolerate. Default: none."
+    )
+    affinity: Affinity | None = Field(
+        None, description="Which nodes the pods go to, and beside which pods. Default: any."
+    )
+    topology_spread_constraints: SpreadConstraints | None = Field(
+        None,
+        description="How evenly the pods are spread over zones, nodes or other values of a node label. Default: as the cluster does.",
+    )
+    priority_class_name: str | None = Field(
+        None, min_length=1, max_length=253, description="The pods' PriorityClass. Default: the cluster's default."
+    )
+    runtime_class_name: str | None = Field(
+        None, min_length=1, max_length=253, description="The pods' RuntimeClass. Default: the node's default."
+    )
+
+
+class InfernoModelSpec(Placement):
+    """``spec``: what is served, and how."""
+
+    model: ModelSpec = Field(description="Which model, and how it is known to clients.")
+    engine: EngineConfig = Field(EngineConfig(), description="How the model is evaluated.")
+    server: ServerConfig = Field(ServerConfig(), description="How requests are taken and answered.")
+    replicas: int = Field(1, ge=0, le=10_000, description="Pods that serve the model; 0 stops serving it.")
+    profiles: tuple[ProfileName, ...] | None = Field(
+        None,
+        min_length=1,
+        max_length=8,
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+        description="Hardware profiles that the operator was installed with, in the order in which they are tried: the next one where no node "
+        "takes a pod of the one before. What the model gives itself wins over a profile. Default: none.",
+    )
+    profile_timeout_seconds: int = Field(
+        60,
+        ge=1,
+        le=86_400,
+        json_schema_extra={"format": "int32"},
+        description="Seconds that pods may find no node before the next of profiles is tried.",
     )
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = Field(
         None,
@@ -79,20 +126,15 @@ class InfernoModelSpec(Config):
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
         description="Secrets of this namespace that a node pulls the image with. Default: none.",
     )
-    node_selector: dict[str, str] | None = Field(
-        None, json_schema_extra=ATOMIC_MAP, description="Labels that a node must have. Default: none."
+    volumes: Volumes | None = Field(None, description="More volumes of the pods, as a pod has them. Default: none.")
+    volume_mounts: VolumeMounts | None = Field(
+        None, description="Where the runtime's container sees them. Default: nowhere."
     )
-    tolerations: tuple[Toleration, ...] | None = Field(
-        None, json_schema_extra=ATOMIC, description="Taints that the pods tolerate. Default: none."
-    )
-    affinity: Affinity | None = Field(
-        None, description="Which nodes the pods go to, and beside which pods. Default: any."
-    )
-    priority_class_name: str | None = Field(
-        None, min_length=1, max_length=253, description="The pods' PriorityClass. Default: the cluster's default."
-    )
-    runtime_class_name: str | None = Field(
-        None, min_length=1, max_length=253, description="The pods' RuntimeClass. Default: the node's default."
+    pod_template: dict[str, Any] | None = Field(
+        None,
+        json_schema_extra=OPEN,
+        description="A pod template (metadata and spec) that is merged into the pods' own, by the rules of a strategic merge patch: the last word "
+        "on everything but the labels that select the pods. Default: none.",
     )
 
 
@@ -121,6 +163,17 @@ class ObservedModel(Config):
     source: str | None = Field(None, description="The spec.model.source of the observed generation.")
 
 
+class ObservedProfile(Config):
+    """``status.profile``: the hardware profile in use."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, validate_by_name=True)
+
+    name: str = Field(description="The profile's name.")
+    candidates: tuple[str, ...] = Field(
+        json_schema_extra=ATOMIC, description="The spec.profiles that it was chosen of."
+    )
+
+
 class InfernoModelStatus(Config):
     """``status``: what has come of it."""
 
@@ -140,4 +193,7 @@ class InfernoModelStatus(Config):
     available_replicas: int | None = Field(None, description="Pods that serve requests.")
     selector: str | None = Field(None, description="The label selector of the pods, for the scale subresource.")
     url: str | None = Field(None, description="The base URL for OpenAI clients inside the cluster.")
+    profile: ObservedProfile | None = Field(
+        None, description="The hardware profile in use, where spec.profiles names some."
+    )
     model: ObservedModel | None = Field(None, description="Which model the pods were told to serve.")

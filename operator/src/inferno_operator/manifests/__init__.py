@@ -9,6 +9,11 @@ from inferno_operator.manifests.digest import with_digest
 Manifest = dict[str, Any]
 
 
+def pod_template(model: Model, default_image: str) -> Manifest:
+    """The template of the model's pods."""
+    return deployment.template(model, configmap.render(model), default_image)
+
+
 def render(model: Model, default_image: str) -> list[Manifest]:
     """Every object that ``model`` needs, in the order in which they are applied.
 

@@ -8,6 +8,7 @@ from inferno_operator.api import names
 from inferno_operator.api.resource import Model
 from inferno_operator.api.source import ClaimSource
 from inferno_operator.manifests.digest import digest
+from inferno_operator.manifests.merge import strategic_merge
 
 # A large model on slow storage takes long to load. A pod that cannot start says so at once and on its own; this is only
 # for one that hangs.
@@ -33,21 +34,24 @@ def render(model: Model, config: dict[str, Any], default_image: str) -> dict[str
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
             "progressDeadlineSeconds": STARTUP_SECONDS + 60,
             "revisionHistoryLimit": 2,
-            "template": _template(model, config, default_image),
+            "template": template(model, config, default_image),
         }
     }
 
 
-def _template(model: Model, config: dict[str, Any], default_image: str) -> dict[str, Any]:
-    template = {
-        "metadata": {
-            "labels": names.labels(model.identity.name),
-            "annotations": {names.CONFIG_DIGEST: digest(config["data"])},
-        },
+def template(model: Model, config: dict[str, Any], default_image: str) -> dict[str, Any]:
+    """The template of the pods."""
+    labels = names.labels(model.identity.name)
+    own = {
+        "metadata": {"labels": labels, "annotations": {names.CONFIG_DIGEST: digest(config["data"])}},
         "spec": _pod(model, config["metadata"]["name"], default_image),
     }
-    template["metadata"]["annotations"][names.TEMPLATE_DIGEST] = digest(template)
-    return template
+    merged = strategic_merge(own, model.spec.pod_template or {})
+    # By these the pods are found, whatever else was merged in.
+    metadata = merged.get("metadata", {})
+    metadata = metadata | {"labels": metadata.get("labels", {}) | labels}
+    annotations = metadata.get("annotations", {}) | {names.TEMPLATE_DIGEST: digest(merged | {"metadata": metadata})}
+    return merged | {"metadata": metadata | {"annotations": annotations}}
 
 
 def _pod(model: Model, config_name: str, default_image: str) -> dict[str, Any]:
@@ -70,6 +74,8 @@ def _pod(model: Model, config_name: str, default_image: str) -> dict[str, Any]:
         "nodeSelector": spec.node_selector,
         "tolerations": _wire(spec.tolerations),
         "affinity": _wire(spec.affinity),
+        "topologySpreadConstraints": _spread(model),
+        "resourceClaims": _wire(spec.resource_claims),
         "priorityClassName": spec.priority_class_name,
         "runtimeClassName": spec.runtime_class_name,
     }
@@ -104,8 +110,21 @@ def _container(model: Model, default_image: str) -> dict[str, Any]:
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": _mounts(model),
     }
-    asked_for = {"imagePullPolicy": spec.image_pull_policy, "resources": _wire(spec.resources)}
+    asked_for = {"imagePullPolicy": spec.image_pull_policy, "resources": _resources(model), "env": _wire(spec.env)}
     return container | _without_nothing(asked_for)
+
+
+def _resources(model: Model) -> dict[str, Any]:
+    resources: dict[str, Any] = _wire(model.spec.resources) or {}
+    if claims := model.spec.resource_claims:
+        resources["claims"] = [{"name": claim.name} for claim in claims]
+    return resources
+
+
+def _spread(model: Model) -> list[dict[str, Any]]:
+    """The constraints; where they do not say which pods count, the model's do."""
+    own = {"labelSelector": {"matchLabels": names.selector_labels(model.identity.name)}}
+    return [own | constraint for constraint in _wire(model.spec.topology_spread_constraints) or ()]
 
 
 def _probe(path: str, failures: int) -> dict[str, Any]:
@@ -125,7 +144,7 @@ def _volumes(model: Model, config_name: str) -> list[dict[str, Any]]:
     source = model.spec.model.parsed_source()
     if isinstance(source, ClaimSource):
         volumes.append({"name": "models", "persistentVolumeClaim": {"claimName": source.claim}})
-    return volumes
+    return volumes + (_wire(model.spec.volumes) or [])
 
 
 def _mounts(model: Model) -> list[dict[str, Any]]:
@@ -135,7 +154,7 @@ def _mounts(model: Model) -> list[dict[str, Any]]:
     ]
     if isinstance(model.spec.model.parsed_source(), ClaimSource):
         mounts.append({"name": "models", "mountPath": names.MODELS_DIRECTORY, "readOnly": True})
-    return mounts
+    return mounts + (_wire(model.spec.volume_mounts) or [])
 
 
 def _wire(value: BaseModel | tuple[BaseModel, ...] | None) -> Any:

@@ -1,0 +1,46 @@
+"""The kinds of objects that the operator reads or writes, and where the API serves each of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from inferno_operator.api import names
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of namespaced object. ``watched``: its changes are reported as they happen, so it need not be asked for."""
+
+    name: str
+    group: str
+    version: str
+    plural: str
+    watched: bool = True
+
+    @property
+    def api_version(self) -> str:
+        """As a manifest has it."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def selector(self) -> str | None:
+        """The labels of the objects that concern the operator; None is all of them."""
+        return None if self.name == names.KIND else names.MANAGED_SELECTOR
+
+
+MODEL: Final = Kind(names.KIND, names.GROUP, names.VERSION, names.PLURAL)
+POD: Final = Kind("Pod", "", "v1", "pods")
+CHILDREN: Final = (
+    Kind("ConfigMap", "", "v1", "configmaps"),
+    Kind("Service", "", "v1", "services"),
+    Kind("Deployment", "apps", "v1", "deployments"),
+)
+"""What a model becomes."""
+
+WATCHED: Final = (MODEL, *CHILDREN, POD)
+_UNWATCHED: Final = (
+    Kind("Event", "events.k8s.io", "v1", "events", watched=False),
+    Kind("Lease", "coordination.k8s.io", "v1", "leases", watched=False),
+    Kind("PersistentVolumeClaim", "", "v1", "persistentvolumeclaims", watched=False),
+)
+KINDS: Final[Mapping[str, Kind]] = {kind.name: kind for kind in (*WATCHED, *_UNWATCHED)}
