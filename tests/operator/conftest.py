@@ -36,8 +36,7 @@ def cluster() -> Iterator[Cluster]:
     """A control plane that knows InfernoModels."""
     with connect() as connected:
         connected.apply(yaml.safe_load(CRD.read_text()))
-        connected.kubectl("wait", "--for=condition=Established", "crd/infernomodels.inferno.ai", "--timeout=60s")
-        # Right after that the API server may still say that the storage is being initialized.
+        # Also after it calls the CRD established the API server may say that the storage is being initialized.
         until("InfernoModels to be served", lambda: _serves_models(connected))
         yield connected
 

@@ -5,6 +5,7 @@ Every call has a time limit and ends in an object, in None where there is none, 
 """
 
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -26,6 +27,9 @@ READ_SECONDS: Final = 15.0
 # A leader's last write must be over before its lease runs out: see leader.py, which stops writing that much earlier.
 WRITE_SECONDS: Final = 5.0
 _LIST_LIMIT: Final = 500
+# What server-side apply says of a misspelt field, with status 500.
+_UNKNOWN_FIELD: Final = "field not declared in schema"
+_SERVED_SECONDS: Final = 300.0
 _LONGEST_RETRY_AFTER: Final = 60.0
 # 401: the token has expired, and the next one lies in its file already. 410: a list took too long to be read on.
 _MAY_PASS: Final = frozenset({401, 408, 410, 429})
@@ -44,6 +48,7 @@ class Cluster:
         # in a file is one thing more to go wrong.
         self._dynamic = DynamicClient(api)
         self._may_write = may_write
+        self._served: dict[str, tuple[bool, float]] = {}  # by kind: what was said, and until when it is believed
         self.store = Store()
 
     async def get(self, kind: str, namespace: str, name: str) -> Object | None:
@@ -74,6 +79,20 @@ class Cluster:
             if not token:
                 return listed, at
 
+    async def serves(self, kind: Kind) -> bool:
+        """Whether the API server knows a kind; what it said is believed for some minutes."""
+        said, until = self._served.get(kind.name, (False, 0.0))
+        if time.monotonic() < until:
+            return said
+        path = f"/apis/{kind.group}/{kind.version}"
+        try:
+            found = await self._call(self._dynamic.request, "get", path, seconds=READ_SECONDS)
+            said = any(resource["name"] == kind.plural for resource in found.get("resources", ()))
+        except _NotFound:
+            said = False
+        self._served[kind.name] = (said, time.monotonic() + _SERVED_SECONDS)
+        return said
+
     async def check_served(self, kind: Kind, namespace: str | None) -> None:
         """Raises KindNotServed if the API server does not know a kind."""
         await self._list(kind.name, namespace, limit=1)
@@ -83,14 +102,7 @@ class Cluster:
 
         By force: what the manifest names is the operator's to decide, and nothing else is touched.
         """
-        # Strictly, since a misspelt field would otherwise be dropped in silence, and be missing for ever.
-        applied = await self._write(
-            "apply",
-            manifest,
-            self._dynamic.server_side_apply,
-            force_conflicts=True,
-            query_params=[("fieldValidation", "Strict")],
-        )
+        applied = await self._write("apply", manifest, self._dynamic.server_side_apply, force_conflicts=True)
         self._learn(manifest["kind"], applied)
         return applied
 
@@ -101,6 +113,24 @@ class Cluster:
         applied = await self._write("apply_status", manifest, apply, resource=resource, force_conflicts=True)
         self._learn(names.KIND, applied)
         return applied
+
+    async def delete(self, body: Mapping[str, Any]) -> None:
+        """Deletes an object, if it is still the same one."""
+        metadata, kind = body["metadata"], body["kind"]
+        self._may_write()
+        options = {"preconditions": {"uid": metadata["uid"]}, "propagationPolicy": "Background"}
+        try:
+            await self._call(
+                self._dynamic.delete,
+                _resource(kind, self._dynamic),
+                name=metadata["name"],
+                namespace=metadata["namespace"],
+                body={"apiVersion": "v1", "kind": "DeleteOptions"} | options,
+                seconds=WRITE_SECONDS,
+            )
+        except _NotFound:
+            return
+        metrics.API_WRITES.labels("delete", kind).inc()
 
     async def create_once(self, manifest: Mapping[str, Any]) -> None:
         """Creates the object unless there is one of that name."""
@@ -217,6 +247,8 @@ def _translated(error: ApiException) -> TransientError | RequestRejected:
         return _AlreadyExists(said)
     if error.status == 409:
         return Conflict(said)
+    if _UNKNOWN_FIELD in said:
+        return RequestRejected(said)
     if error.status in _MAY_PASS or error.status is None or error.status >= 500:
         return TransientError(f"{said} ({error.status})", _retry_after(error))
     return RequestRejected(said)

@@ -24,10 +24,12 @@ SOURCE_RESOLVED: Final = "SourceResolved"
 MODEL_VERIFIED: Final = "ModelVerified"
 AVAILABLE: Final = "Available"
 PROGRESSING: Final = "Progressing"
+DEGRADED: Final = "Degraded"
 READY: Final = "Ready"
 
 SCALED_TO_ZERO: Final = "ScaledToZero"
-_UNEVENTFUL: Final = frozenset({"RollingOut", SCALED_TO_ZERO})
+SUSPENDED: Final = "Suspended"
+_UNEVENTFUL: Final = frozenset({"RollingOut", SCALED_TO_ZERO, SUSPENDED})
 _NOT_UNDERSTOOD: Final = "the spec was not understood, so nothing was looked at"
 _MESSAGE_LENGTH: Final = 4096
 
@@ -89,7 +91,7 @@ def counts(outcome: Outcome) -> Replicas:
 
     Those from before the Deployment's latest change are not taken for those after it.
     """
-    wanted = outcome.spec.replicas if outcome.spec else 0
+    wanted = outcome.spec.replicas if outcome.spec and not outcome.spec.suspend else 0
     deployment = outcome.deployment
     if deployment is None:
         return Replicas(wanted)
@@ -169,6 +171,7 @@ def _verdicts(outcome: Outcome, replicas: Replicas) -> list[Verdict]:
         _model_verified(outcome, replicas),
         _available(outcome, replicas),
         progressing,
+        _degraded(outcome, replicas, progressing),
         _ready(outcome, replicas, resolved, progressing),
     ]
 
@@ -202,7 +205,7 @@ def _model_verified(outcome: Outcome, replicas: Replicas) -> Verdict:
     if problem and problem.by_runtime:
         return Verdict(MODEL_VERIFIED, "False", "LoadFailed", f"{problem.message} (pod {problem.pod})")
     if replicas.wanted == 0:
-        return Verdict(MODEL_VERIFIED, "Unknown", SCALED_TO_ZERO, "no pod is wanted, so none has loaded the model")
+        return Verdict(MODEL_VERIFIED, "Unknown", _why_none(outcome), "no pod is wanted, so none has loaded the model")
     return Verdict(MODEL_VERIFIED, "Unknown", "NotLoaded", "no pod of this generation has loaded the model yet")
 
 
@@ -210,7 +213,7 @@ def _available(outcome: Outcome, replicas: Replicas) -> Verdict:
     if replicas.available:
         return Verdict(AVAILABLE, "True", "Serving", f"pods that serve requests: {replicas.available}")
     if outcome.spec and replicas.wanted == 0:
-        return Verdict(AVAILABLE, "False", SCALED_TO_ZERO, "spec.replicas is 0")
+        return Verdict(AVAILABLE, "False", _why_none(outcome), "no pod is wanted")
     return Verdict(AVAILABLE, "False", "NoPodServes", "no pod serves requests")
 
 
@@ -219,7 +222,7 @@ def _progressing(outcome: Outcome, replicas: Replicas) -> Verdict:
         return Verdict(PROGRESSING, "False", outcome.error.reason, str(outcome.error))
     if replicas.complete:
         if replicas.wanted == 0:
-            return Verdict(PROGRESSING, "False", SCALED_TO_ZERO, "spec.replicas is 0, and no pod is left")
+            return Verdict(PROGRESSING, "False", _why_none(outcome), "no pod is wanted, and none is left")
         return Verdict(PROGRESSING, "False", "RolloutComplete", f"all {replicas.wanted} pods are of this generation")
     deployment = outcome.deployment or {}
     current = deployment.get("status", {}).get("observedGeneration", 0) >= deployment.get("metadata", {}).get(
@@ -242,12 +245,33 @@ def _progressing(outcome: Outcome, replicas: Replicas) -> Verdict:
     )
     if replicas.total > replicas.updated:
         message += f", {replicas.total - replicas.updated} of an older one are left"
+    if problem := outcome.problem:
+        message += f"; {problem.message} (pod {problem.pod})"
     return Verdict(PROGRESSING, "True", "RollingOut", message)
+
+
+def _degraded(outcome: Outcome, replicas: Replicas, progressing: Verdict) -> Verdict:
+    """Whether something keeps the model from being as it should, in words: a pod that fails, or the resource itself. Pods
+    of an older version that serve on do not hide it.
+    """
+    if outcome.error is not None:
+        return Verdict(DEGRADED, "True", outcome.error.reason, str(outcome.error))
+    if problem := outcome.problem:
+        return Verdict(DEGRADED, "True", problem.reason, f"{problem.message} (pod {problem.pod})")
+    if progressing.status == "False" and not replicas.complete:
+        return Verdict(DEGRADED, "True", progressing.reason, progressing.message)
+    return Verdict(DEGRADED, "False", "AsExpected", "nothing is known to be wrong")
+
+
+def _why_none(outcome: Outcome) -> str:
+    return SUSPENDED if outcome.spec and outcome.spec.suspend else SCALED_TO_ZERO
 
 
 def _ready(outcome: Outcome, replicas: Replicas, resolved: Verdict, progressing: Verdict) -> Verdict:
     """The most telling reason first: what somebody has to do something about, then what only takes time."""
     if outcome.error is None and replicas.complete:
+        if outcome.spec and outcome.spec.suspend:
+            return Verdict(READY, "False", SUSPENDED, "spec.suspend is true; the model is not served")
         if replicas.wanted == 0:
             # As asked for; that nobody answers is what Available says.
             return Verdict(READY, "True", SCALED_TO_ZERO, "spec.replicas is 0; the model is not served")

@@ -6,6 +6,7 @@ ReconcileError
  +-- TerminalError       it will go wrong again until somebody changes something: tell the user, look again now and then
       +-- InvalidSpec
       +-- UnknownProfile
+      +-- KindMissing
       +-- ObjectConflict
       +-- RequestRejected
 NotLeading               this process may not write any more; it ends
@@ -54,6 +55,12 @@ class UnknownProfile(TerminalError):
     """The resource names a hardware profile that the operator was not installed with."""
 
     reason = "UnknownProfile"
+
+
+class KindMissing(TerminalError):
+    """The resource asks for an object of a kind that the cluster does not know."""
+
+    reason = "KindMissing"
 
 
 class ObjectConflict(TerminalError):

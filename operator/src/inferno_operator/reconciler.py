@@ -13,17 +13,24 @@ from typing import Any, Final
 
 from inferno_operator import conditions, manifests, profiles
 from inferno_operator.api import names
-from inferno_operator.api.kinds import POD
+from inferno_operator.api.kinds import CHILDREN, OPTIONAL, POD, Kind
 from inferno_operator.api.resource import Identity, Key, Model, parse_spec
 from inferno_operator.api.source import ClaimSource
 from inferno_operator.api.types import InfernoModelSpec
 from inferno_operator.cluster import Cluster
 from inferno_operator.conditions import Outcome
 from inferno_operator.drift import first_difference
-from inferno_operator.errors import InvalidSpec, ObjectConflict, ReconcileError, TerminalError, UnknownProfile
+from inferno_operator.errors import (
+    InvalidSpec,
+    KindMissing,
+    ObjectConflict,
+    ReconcileError,
+    TerminalError,
+    UnknownProfile,
+)
 from inferno_operator.manifests import event
 from inferno_operator.manifests.event import News
-from inferno_operator.plan import Apply, Conflict, plan
+from inferno_operator.plan import Apply, Conflict, plan, prune
 from inferno_operator.pods import Problem, first_problem
 from inferno_operator.profiles import Choice, Profiles
 from inferno_operator.store import Object
@@ -43,6 +50,14 @@ class Pass:
 
     recheck: float | None = None
     error: TerminalError | None = None
+
+
+def _named(manifest: Mapping[str, Any]) -> tuple[str, str]:
+    return manifest["kind"], manifest["metadata"]["name"]
+
+
+def _any_of(kind: Kind, manifests: list[Object]) -> bool:
+    return any(manifest["kind"] == kind.name for manifest in manifests)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +115,29 @@ class Reconciler:
         return replace(outcome, profile=placement.choice, recheck=placement.recheck, news=placement.news)
 
     async def _bring_about_placed(self, model: Model) -> Outcome:
-        desired = manifests.render(model, self._runtime_image)
+        try:
+            desired = await self._possible(manifests.render(model, self._runtime_image))
+        except KindMissing as error:
+            deployment = await self._cluster.get("Deployment", model.identity.namespace, model.identity.name)
+            return Outcome(model.spec, deployment, await self._claim(model), error=error)
         claim, *observed = await asyncio.gather(self._claim(model), *(self._observe(child) for child in desired))
-        children = {child["kind"]: found for child, found in zip(desired, observed, strict=True)}
+        children = {_named(child): found for child, found in zip(desired, observed, strict=True)}
+        serving = ("Deployment", model.identity.name)
         try:
             await self._apply(model, desired, children)
         except TerminalError as error:
-            return Outcome(model.spec, children["Deployment"], claim, error=error)
-        problem = self._problem(model, desired, children["Deployment"])
-        return Outcome(model.spec, children["Deployment"], claim, problem)
+            return Outcome(model.spec, children[serving], claim, error=error)
+        problem = self._problem(model, desired, children[serving])
+        return Outcome(model.spec, children[serving], claim, problem)
+
+    async def _possible(self, desired: list[Object]) -> list[Object]:
+        """``desired`` without what is only for clusters that know of it. Raises KindMissing where that was a promise."""
+        missing = {kind.name for kind in OPTIONAL if _any_of(kind, desired) and not await self._cluster.serves(kind)}
+        if "HTTPRoute" in missing:
+            raise KindMissing(
+                "the cluster does not know HTTPRoutes: install the Gateway API, or remove spec.network.httpRoute"
+            )
+        return [child for child in desired if child["kind"] not in missing]
 
     def _place(self, model: Model, status: Mapping[str, Any]) -> Placed:
         """The spec with what its hardware profile adds: the next one where no node takes a pod of the one in use."""
@@ -138,22 +167,34 @@ class Reconciler:
             return None
         return await self._cluster.get("PersistentVolumeClaim", model.identity.namespace, source.claim)
 
-    async def _apply(self, model: Model, desired: list[Object], children: dict[str, Object | None]) -> None:
-        """Carries out the plan, and puts what comes of it in the place of what was observed, by kind.
+    async def _apply(self, model: Model, desired: list[Object], children: dict[tuple[str, str], Object | None]) -> None:
+        """Carries out the plan, and puts what comes of it in the place of what was observed, by kind and name.
 
         What is about to go, or belongs to somebody else, counts as absent. If anything conflicts, nothing is written.
         """
-        actions = plan(model.identity, ((child, children[child["kind"]]) for child in desired))
+        actions = plan(model.identity, ((child, children[_named(child)]) for child in desired))
         for action in actions:
             if not isinstance(action, Apply):
-                children[action.manifest["kind"]] = None
+                children[_named(action.manifest)] = None
         if conflicts := [action.detail for action in actions if isinstance(action, Conflict)]:
             raise ObjectConflict("; ".join(conflicts))
         for action in actions:
             if isinstance(action, Apply):
-                kind, name = action.manifest["kind"], action.manifest["metadata"]["name"]
-                children[kind] = await self._cluster.apply(action.manifest)
-                _log.info("applied %s %s: %s: %s", kind, name, action.cause, action.detail)
+                children[_named(action.manifest)] = await self._cluster.apply(action.manifest)
+                _log.info("applied %s %s: %s: %s", *_named(action.manifest), action.cause, action.detail)
+        for unwanted in prune(model.identity, desired, await self._there(model, desired)):
+            await self._cluster.delete(unwanted.manifest)
+            _log.info("deleted %s %s", *_named(unwanted.manifest))
+
+    async def _there(self, model: Model, desired: list[Object]) -> list[Object]:
+        """What there is of the model's."""
+        key = model.identity.key
+        there = [each for kind in CHILDREN for each in self._cluster.store.owned(key, kind.name)]
+        for kind in OPTIONAL:
+            if not _any_of(kind, desired) and await self._cluster.serves(kind):
+                found = await self._cluster.get(kind.name, key.namespace, key.name)
+                there += [found] if found else []
+        return there
 
     def _problem(self, model: Model, desired: list[Object], deployment: Object | None) -> Problem | None:
         """Why pods do not serve, where not all of them do."""

@@ -56,6 +56,7 @@ CASES = {
             "ModelVerified": ("True", "Loaded"),
             "Available": ("True", "Serving"),
             "Progressing": ("False", "RolloutComplete"),
+            "Degraded": ("False", "AsExpected"),
             "Ready": ("True", "Serving"),
         },
     ),
@@ -133,6 +134,7 @@ CASES = {
         {
             "ModelVerified": ("False", "LoadFailed"),
             "Available": ("True", "Serving"),
+            "Degraded": ("True", "ContainerFailed"),
             "Ready": ("False", "ContainerFailed"),
         },
         problem=CRASHED,
@@ -146,7 +148,11 @@ CASES = {
         deployment(
             updated=1, total=1, conditions=conditions_of_deployment("Progressing", "False", "ProgressDeadlineExceeded")
         ),
-        {"Progressing": ("False", "ProgressDeadlineExceeded"), "Ready": ("False", "ProgressDeadlineExceeded")},
+        {
+            "Progressing": ("False", "ProgressDeadlineExceeded"),
+            "Degraded": ("True", "ProgressDeadlineExceeded"),
+            "Ready": ("False", "ProgressDeadlineExceeded"),
+        },
     ),
     "paused by hand": Case(
         deployment(conditions=conditions_of_deployment("Progressing", "Unknown", "DeploymentPaused")),
@@ -169,6 +175,22 @@ CASES = {
             "Ready": ("True", "ScaledToZero"),
         },
         spec={"replicas": 0},
+    ),
+    "suspended": Case(
+        deployment(wanted=0),
+        {
+            "ModelVerified": ("Unknown", "Suspended"),
+            "Available": ("False", "Suspended"),
+            "Progressing": ("False", "Suspended"),
+            "Degraded": ("False", "AsExpected"),
+            "Ready": ("False", "Suspended"),
+        },
+        spec={"suspend": True, "replicas": 3},
+    ),
+    "suspended, but a pod is left": Case(
+        deployment(wanted=0, updated=1, total=1, available=1),
+        {"Available": ("True", "Serving"), "Progressing": ("True", "RollingOut"), "Ready": ("False", "RollingOut")},
+        spec={"suspend": True},
     ),
     "nothing is wanted, but a pod is left": Case(
         deployment(wanted=0, updated=1, total=1, available=1),
@@ -207,7 +229,7 @@ def status(case: Case, previous: dict[str, Any] | None = None, now: datetime = N
 def test_conditions(name: str) -> None:
     case = CASES[name]
     found = {each["type"]: (each["status"], each["reason"]) for each in status(case)["conditions"]}
-    assert list(found) == ["SourceResolved", "ModelVerified", "Available", "Progressing", "Ready"]
+    assert list(found) == ["SourceResolved", "ModelVerified", "Available", "Progressing", "Degraded", "Ready"]
     assert {kind: found[kind] for kind in case.expected} == case.expected
 
 
@@ -238,6 +260,12 @@ def test_another_reason_is_no_transition() -> None:
     after = conditions.condition(status(CASES["no node"], before, LATER), "Ready")
     assert after is not None
     assert (after["reason"], after["lastTransitionTime"]) == ("Unschedulable", "2026-05-04T03:02:01Z")
+
+
+def test_a_rollout_that_does_not_go_on_says_why() -> None:
+    found = conditions.condition(status(CASES["the new model does not load, the old one serves"]), "Progressing")
+    assert found is not None
+    assert found["message"].endswith("; not a GGUF file (pod tiny-1)")
 
 
 def test_what_else_there_is() -> None:

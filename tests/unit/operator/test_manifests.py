@@ -74,11 +74,44 @@ EVERYTHING: dict[str, Any] = {
         },
     },
 }
-CASES = {"minimal": MINIMAL, "in-the-image": IN_THE_IMAGE, "everything": EVERYTHING}
+REACHED: dict[str, Any] = {
+    "replicas": 0,
+    "keysSecret": {"name": "api-keys"},
+    "network": {
+        "serviceType": "NodePort",
+        "headless": True,
+        "ingress": {
+            "host": "tiny.example.com",
+            "className": "nginx",
+            "tlsSecretName": "tiny-tls",
+            "annotations": {"nginx.ingress.kubernetes.io/proxy-buffering": "off"},
+        },
+        "policy": {
+            "allow": [
+                {"podSelector": {"matchLabels": {"app": "chat"}}},
+                {"namespaceSelector": {"matchLabels": {"team": "ml"}}},
+                {"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}},
+            ]
+        },
+    },
+}
+WHERE_KNOWN: dict[str, Any] = {
+    "network": {
+        "httpRoute": {"gateways": [{"name": "public", "namespace": "infra"}], "hostnames": ["tiny.example.com"]}
+    },
+    "monitoring": {
+        "serviceMonitor": True,
+        "intervalSeconds": 15,
+        "prometheusRule": True,
+        "labels": {"release": "prometheus"},
+    },
+}
+CASES = {"minimal": MINIMAL, "in-the-image": IN_THE_IMAGE, "everything": EVERYTHING, "reached": REACHED}
 
 
 def render(spec: dict[str, Any] | None = None, image: str = IMAGE, **more: Any) -> dict[str, dict[str, Any]]:
-    return {manifest["kind"]: manifest for manifest in manifests.render(model(spec, **more), image)}
+    """The first of each kind."""
+    return {manifest["kind"]: manifest for manifest in reversed(manifests.render(model(spec, **more), image))}
 
 
 def template(spec: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
@@ -88,7 +121,11 @@ def template(spec: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("case", CASES)
 def test_golden(case: str, check_golden: Golden) -> None:
-    check_golden(f"manifests-{case}", list(render(CASES[case]).values()))
+    check_golden(f"manifests-{case}", manifests.render(model(CASES[case]), IMAGE))
+
+
+def test_golden_where_the_cluster_knows_more(check_golden: Golden) -> None:
+    check_golden("manifests-where-known", manifests.render(model(WHERE_KNOWN), IMAGE)[3:])
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -106,6 +143,7 @@ def test_pods_meet_the_restricted_standard(case: str) -> None:
         "configMap",
         "emptyDir",
         "persistentVolumeClaim",
+        "secret",
     }
 
 
@@ -117,7 +155,8 @@ def test_the_runtime_understands_its_document(case: str) -> None:
     spec = document["spec"]
     told = EngineConfig.model_validate(spec.get("engine", {})), ServerConfig.model_validate(spec.get("server", {}))
     asked = parse_spec(body(CASES[case]))
-    assert told == (asked.engine, asked.server)
+    keys = {"keys_file": "/etc/inferno-keys/keys.yaml"} if asked.keys_secret else {}
+    assert told == (asked.engine, asked.server.model_copy(update=keys))
 
 
 def test_defaults_written_out_by_the_api_server_change_nothing() -> None:
@@ -172,6 +211,43 @@ def test_a_spread_counts_the_models_pods_unless_it_says_otherwise() -> None:
 
 def test_the_drain_has_its_time() -> None:
     assert template({"server": {"drainSeconds": 45}})["spec"]["terminationGracePeriodSeconds"] > 45
+
+
+@pytest.mark.parametrize(
+    ("spec", "unavailable"),
+    [({}, None), ({"replicas": 2}, 1), ({"replicas": 4, "maxUnavailable": "50%"}, "50%")],
+    ids=str,
+)
+def test_a_budget_protects_several_pods(spec: dict[str, Any], unavailable: object) -> None:
+    budget = render(spec).get("PodDisruptionBudget")
+    assert (budget and budget["spec"]["maxUnavailable"]) == unavailable
+
+
+def test_a_suspended_model_has_no_pods_and_keeps_the_rest() -> None:
+    suspended, serving = render({"suspend": True, "replicas": 3}), render({"replicas": 3})
+    assert suspended["Deployment"]["spec"]["replicas"] == 0
+    assert suspended["Deployment"]["spec"]["template"] == serving["Deployment"]["spec"]["template"]
+    assert set(suspended) == set(serving)
+
+
+def test_the_keys_are_mounted_and_the_pod_is_told_where() -> None:
+    rendered = render({"keysSecret": {"name": "api-keys", "key": "team.yaml"}})
+    pod = rendered["Deployment"]["spec"]["template"]["spec"]
+    assert {"name": "keys", "secret": {"secretName": "api-keys"}} in pod["volumes"]
+    mount = next(each for each in pod["containers"][0]["volumeMounts"] if each["name"] == "keys")
+    assert mount["readOnly"] is True
+    assert "subPath" not in mount, "it would not follow the Secret"
+    document = yaml.safe_load(rendered["ConfigMap"]["data"][names.CONFIG_KEY])
+    assert document["spec"]["server"]["keysFile"] == f"{mount['mountPath']}/team.yaml"
+
+
+def test_of_two_services_one_is_scraped() -> None:
+    made = manifests.render(model({"network": {"headless": True}, "monitoring": {"serviceMonitor": True}}), IMAGE)
+    selected = next(each for each in made if each["kind"] == "ServiceMonitor")["spec"]["selector"]["matchLabels"]
+    services = [each for each in made if each["kind"] == "Service"]
+    scraped = [each for each in services if selected.items() <= each["metadata"]["labels"].items()]
+    assert len(services) == 2
+    assert [each["metadata"]["name"] for each in scraped] == ["tiny"]
 
 
 def test_children_are_owned_and_labelled() -> None:

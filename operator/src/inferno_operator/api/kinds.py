@@ -34,8 +34,19 @@ CHILDREN: Final = (
     Kind("ConfigMap", "", "v1", "configmaps"),
     Kind("Service", "", "v1", "services"),
     Kind("Deployment", "apps", "v1", "deployments"),
+    Kind("PodDisruptionBudget", "policy", "v1", "poddisruptionbudgets"),
+    Kind("Ingress", "networking.k8s.io", "v1", "ingresses"),
+    Kind("NetworkPolicy", "networking.k8s.io", "v1", "networkpolicies"),
 )
-"""What a model becomes."""
+"""What a model becomes; what comes after the Deployment only where it is asked for."""
+
+# These need not be served at all, so a watch of them could not be counted on; they are asked for in each pass.
+OPTIONAL: Final = (
+    Kind("HTTPRoute", "gateway.networking.k8s.io", "v1", "httproutes", watched=False),
+    Kind("PrometheusRule", "monitoring.coreos.com", "v1", "prometheusrules", watched=False),
+    Kind("ServiceMonitor", "monitoring.coreos.com", "v1", "servicemonitors", watched=False),
+)
+"""What a model may become where the cluster knows of it."""
 
 WATCHED: Final = (MODEL, *CHILDREN, POD)
 _UNWATCHED: Final = (
@@ -43,4 +54,4 @@ _UNWATCHED: Final = (
     Kind("Lease", "coordination.k8s.io", "v1", "leases", watched=False),
     Kind("PersistentVolumeClaim", "", "v1", "persistentvolumeclaims", watched=False),
 )
-KINDS: Final[Mapping[str, Kind]] = {kind.name: kind for kind in (*WATCHED, *_UNWATCHED)}
+KINDS: Final[Mapping[str, Kind]] = {kind.name: kind for kind in (*WATCHED, *OPTIONAL, *_UNWATCHED)}

@@ -27,12 +27,18 @@ CONFIG_DIGEST: Final = f"{GROUP}/config-digest"
 TEMPLATE_DIGEST: Final = f"{GROUP}/template-digest"
 """Annotation of the pod template: its own digest, by which a pod is known to be of the current template."""
 
+ROLE: Final = f"{GROUP}/role"
+ROLE_ADDRESS: Final = "address"
+"""Label of the Service that clients ask: of several with the same pods, one is to be scraped."""
+
 CONTAINER: Final = "runtime"
 PORT_NAME: Final = "http"
 PORT: Final = 8000
 """The TCP port of the pods and of the Service."""
 CONFIG_KEY: Final = "model.yaml"
 CONFIG_DIRECTORY: Final = "/etc/inferno"
+KEYS_DIRECTORY: Final = "/etc/inferno-keys"
+"""Where the Secret of spec.keysSecret is mounted, read-only."""
 MODELS_DIRECTORY: Final = "/models"
 """Where the claim of a ``pvc://`` source is mounted, read-only."""
 
@@ -59,6 +65,11 @@ def label_selector(name: str) -> str:
 def configmap_name(name: str) -> str:
     """A suffix keeps clear of ConfigMaps that people name after their models."""
     return f"{name}-config"
+
+
+def headless_name(name: str) -> str:
+    """The name of the Service that names each pod by its own address."""
+    return f"{name}-pods"
 
 
 def service_url(name: str, namespace: str) -> str:

@@ -75,6 +75,11 @@ class Model:
     identity: Identity
     spec: InfernoModelSpec
 
+    @property
+    def wanted(self) -> int:
+        """How many pods are to serve it now."""
+        return 0 if self.spec.suspend else self.spec.replicas
+
 
 def parse_spec(body: Mapping[str, Any]) -> InfernoModelSpec:
     """The spec of an object of the API. Raises ValueError with one line for each thing that is wrong."""

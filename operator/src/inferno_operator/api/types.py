@@ -6,6 +6,7 @@ from pydantic import ConfigDict, Field, field_validator
 from pydantic.alias_generators import to_camel
 
 from inferno_operator.api import source as sources
+from inferno_operator.api.network import KeysSecret, Monitoring, Network
 from inferno_operator.api.pods import OPEN, DeviceClaims, EnvVars, SpreadConstraints, VolumeMounts, Volumes
 from inferno_operator.api.scheduling import ATOMIC, ATOMIC_MAP, Affinity, Resources, SecretReference, Toleration
 from inferno_runtime.config import Config, EngineConfig, ModelConfig, ServerConfig
@@ -23,6 +24,28 @@ ALIAS_RULE: dict[str, Any] = {
 }
 
 PROFILE_NAME_PATTERN = "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
+KEYS_RULE: dict[str, Any] = {
+    "rule": "!has(self.spec.keysSecret) || !has(self.spec.server) || !has(self.spec.server.keysFile)",
+    "message": "give either spec.keysSecret or spec.server.keysFile",
+    "fieldPath": ".spec.keysSecret",
+}
+HEADLESS_RULE: dict[str, Any] = {
+    "rule": "!has(self.spec.network) || !self.spec.network.headless || size(self.metadata.name) <= 58",
+    "message": "with spec.network.headless metadata.name must be at most 58 characters, because a Service gets this name "
+    "and -pods",
+}
+RULES = (NAME_RULE, ALIAS_RULE, KEYS_RULE, HEADLESS_RULE)
+
+IntOrPercent = Annotated[
+    int | str,
+    Field(
+        json_schema_extra={
+            "x-kubernetes-int-or-string": True,
+            "anyOf": [{"type": "integer"}, {"type": "string"}],
+            "pattern": "^(100|[1-9]?[0-9])%$",
+        }
+    ),
+]
 ProfileName = Annotated[str, Field(pattern=PROFILE_NAME_PATTERN, max_length=63)]
 
 
@@ -101,6 +124,15 @@ class InfernoModelSpec(Placement):
     engine: EngineConfig = Field(EngineConfig(), description="How the model is evaluated.")
     server: ServerConfig = Field(ServerConfig(), description="How requests are taken and answered.")
     replicas: int = Field(1, ge=0, le=10_000, description="Pods that serve the model; 0 stops serving it.")
+    suspend: bool = Field(
+        False,
+        description="Whether the pods are stopped, whatever replicas says. All else that belongs to the model stays.",
+    )
+    max_unavailable: IntOrPercent = Field(
+        1,
+        description="Pods, or a percentage of them, that may be away at once when nodes are drained, where there are several "
+        "(a PodDisruptionBudget).",
+    )
     profiles: tuple[ProfileName, ...] | None = Field(
         None,
         min_length=1,
@@ -129,6 +161,14 @@ class InfernoModelSpec(Placement):
     volumes: Volumes | None = Field(None, description="More volumes of the pods, as a pod has them. Default: none.")
     volume_mounts: VolumeMounts | None = Field(
         None, description="Where the runtime's container sees them. Default: nowhere."
+    )
+    keys_secret: KeysSecret | None = Field(
+        None,
+        description="The Secret with the API keys that are let in; read again when it changes. Default: none, and everybody is let in.",
+    )
+    network: Network = Field(Network(), description="How the model is reached, and by whom.")
+    monitoring: Monitoring = Field(
+        Monitoring(), description="Objects of the Prometheus operator, where the cluster has it."
     )
     pod_template: dict[str, Any] | None = Field(
         None,
@@ -185,7 +225,7 @@ class InfernoModelStatus(Config):
     conditions: tuple[Condition, ...] | None = Field(
         None,
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
-        description="SourceResolved, ModelVerified, Available, Progressing and Ready.",
+        description="SourceResolved, ModelVerified, Available, Progressing, Degraded and Ready.",
     )
     replicas: int | None = Field(None, description="Pods that there are, of this generation and of older ones.")
     ready_replicas: int | None = Field(None, description="Pods that are ready.")

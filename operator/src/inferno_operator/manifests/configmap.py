@@ -23,11 +23,14 @@ def document(model: Model) -> dict[str, Any]:
     operator that learns a new setting does not restart every pod.
     """
     spec = model.spec
+    server = spec.server
+    if spec.keys_secret:
+        server = server.model_copy(update={"keys_file": f"{names.KEYS_DIRECTORY}/{spec.keys_secret.key}"})
     served = spec.model.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
     sections = {
         "model": served | {"source": f"file://{path_in_pod(model)}"},
         "engine": spec.engine.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True),
-        "server": spec.server.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True),
+        "server": server.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True),
     }
     return {
         "apiVersion": names.API_VERSION,

@@ -28,7 +28,7 @@ def render(model: Model, config: dict[str, Any], default_image: str) -> dict[str
     identity = model.identity
     return identity.child("apps/v1", "Deployment", identity.name) | {
         "spec": {
-            "replicas": model.spec.replicas,
+            "replicas": model.wanted,
             "selector": {"matchLabels": names.selector_labels(identity.name)},
             # A new pod serves before an old one goes, so that no request finds the model away.
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
@@ -144,6 +144,8 @@ def _volumes(model: Model, config_name: str) -> list[dict[str, Any]]:
     source = model.spec.model.parsed_source()
     if isinstance(source, ClaimSource):
         volumes.append({"name": "models", "persistentVolumeClaim": {"claimName": source.claim}})
+    if keys := model.spec.keys_secret:
+        volumes.append({"name": "keys", "secret": {"secretName": keys.name}})
     return volumes + (_wire(model.spec.volumes) or [])
 
 
@@ -154,6 +156,9 @@ def _mounts(model: Model) -> list[dict[str, Any]]:
     ]
     if isinstance(model.spec.model.parsed_source(), ClaimSource):
         mounts.append({"name": "models", "mountPath": names.MODELS_DIRECTORY, "readOnly": True})
+    if model.spec.keys_secret:
+        # The whole Secret: a single key of it would stay as it was when the Secret changes.
+        mounts.append({"name": "keys", "mountPath": names.KEYS_DIRECTORY, "readOnly": True})
     return mounts + (_wire(model.spec.volume_mounts) or [])
 
 
