@@ -42,6 +42,11 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a host that is none": (GOOD | {"network": {"ingress": {"host": "no host"}}}, "spec.network.ingress.host"),
     "a route on no gateway": (GOOD | {"network": {"httpRoute": {"gateways": []}}}, "spec.network.httpRoute.gateways"),
+    "no pods at all": (GOOD | {"autoscaling": {"minReplicas": 0, "maxReplicas": 1}}, "spec.autoscaling.minReplicas"),
+    "fewer than the least": (
+        GOOD | {"autoscaling": {"minReplicas": 3, "maxReplicas": 2}},
+        "minReplicas must not be more than maxReplicas",
+    ),
     "too few slots": (GOOD | {"engine": {"slots": 0}}, "spec.engine.slots: Invalid value: 0"),
     "an unknown cache type": (
         GOOD | {"engine": {"kvCacheType": "q1"}},

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from inferno_operator import __version__, cluster, metrics
 from inferno_operator.api import kinds, names
+from inferno_operator.autoscaler import AUTOSCALE_SECONDS, Autoscaler
 from inferno_operator.cluster import Cluster, KindNotServed, NoCluster
 from inferno_operator.controller import RESYNC_SECONDS, Controller
 from inferno_operator.errors import ReconcileError
@@ -41,6 +42,7 @@ class Options:
     lease_namespace: str | None = None
     health_port: int = 8080
     resync_seconds: float = RESYNC_SECONDS
+    autoscale_seconds: float = AUTOSCALE_SECONDS
     profiles: Profiles = field(default_factory=dict)
 
 
@@ -102,12 +104,14 @@ class Operator:
     async def _act(self, connected: Cluster, election: Election | None) -> None:
         """Watches and reconciles; returns when the Lease is lost, or when a part of it has ended."""
         metrics.LEADER.set(1)
-        reconciler = Reconciler(connected, self._options.runtime_image, self._instance, self._options.profiles)
-        self._controller = Controller(connected, reconciler, self._options.namespaces, self._options.resync_seconds)
+        options = self._options
+        autoscaler = Autoscaler(connected.store, options.autoscale_seconds)
+        reconciler = Reconciler(connected, options.runtime_image, self._instance, options.profiles, autoscaler)
+        self._controller = Controller(connected, reconciler, options.namespaces, options.resync_seconds, autoscaler)
         parts = {
             asyncio.create_task(self._controller.run(), name="controller"),
             asyncio.create_task(
-                keep_watching(self._controller.reported, self._options.namespaces, self._controller.stalled),
+                keep_watching(self._controller.reported, options.namespaces, self._controller.stalled),
                 name="watch",
             ),
         }

@@ -54,6 +54,13 @@ def parser() -> argparse.ArgumentParser:
         help="seconds between two lists of everything, which are held against what the watches have reported",
     )
     run.add_argument(
+        "--autoscale-seconds",
+        type=_positive,
+        default=10,
+        metavar="SECONDS",
+        help="seconds between two looks at what the pods of models with spec.autoscaling have to do",
+    )
+    run.add_argument(
         "--profiles",
         type=_profiles,
         metavar="FILE",
@@ -90,6 +97,7 @@ def _run(options: argparse.Namespace) -> int:
         lease_namespace=None if options.no_leader_election else options.lease_namespace,
         health_port=options.health_port,
         resync_seconds=options.resync_seconds,
+        autoscale_seconds=options.autoscale_seconds,
         profiles=options.profiles or {},
     )
 

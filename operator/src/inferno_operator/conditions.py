@@ -122,6 +122,7 @@ def status(identity: Identity, outcome: Outcome, previous: Mapping[str, Any], no
         "availableReplicas": replicas.available,
         "selector": names.label_selector(identity.name),
         "url": names.service_url(identity.name, identity.namespace),
+        **({"autoscaling": {"replicas": spec.replicas}} if spec and _autoscaled(spec) else {}),
         **({"profile": outcome.profile.status()} if outcome.profile else {}),
         **({"model": {"source": spec.model.source}} if spec else {}),
     }
@@ -261,6 +262,10 @@ def _degraded(outcome: Outcome, replicas: Replicas, progressing: Verdict) -> Ver
     if progressing.status == "False" and not replicas.complete:
         return Verdict(DEGRADED, "True", progressing.reason, progressing.message)
     return Verdict(DEGRADED, "False", "AsExpected", "nothing is known to be wrong")
+
+
+def _autoscaled(spec: InfernoModelSpec) -> bool:
+    return spec.autoscaling is not None and spec.autoscaling.by == "Operator" and not spec.suspend
 
 
 def _why_none(outcome: Outcome) -> str:

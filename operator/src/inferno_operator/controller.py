@@ -14,6 +14,7 @@ from typing import Any, Final
 from inferno_operator import metrics
 from inferno_operator.api.kinds import WATCHED, Kind
 from inferno_operator.api.resource import Key
+from inferno_operator.autoscaler import Autoscaler
 from inferno_operator.cluster import Cluster
 from inferno_operator.errors import NotLeading, TerminalError, TransientError
 from inferno_operator.logs import reconciled
@@ -49,12 +50,14 @@ class Controller:
         reconciler: Reconciler,
         namespaces: tuple[str, ...],
         resync_seconds: float = RESYNC_SECONDS,
+        autoscaler: Autoscaler | None = None,
     ) -> None:
         self._cluster = cluster
         self._store = cluster.store
         self._reconciler = reconciler
         self._namespaces: tuple[str | None, ...] = namespaces or (None,)
         self._resync_seconds = resync_seconds
+        self._autoscaler = autoscaler
         self._queue: WorkQueue[Key] = WorkQueue()
         self._look = asyncio.Event()
         self._stalls = 0
@@ -84,6 +87,8 @@ class Controller:
         await self._catch_up()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._resync(), name="resync")
+            if self._autoscaler is not None:
+                tasks.create_task(self._autoscaler.run(self._queue.add), name="autoscaler")
             for number in range(WORKERS):
                 tasks.create_task(self._work(), name=f"worker {number}")
 

@@ -113,7 +113,7 @@ def printer_columns() -> list[dict[str, Any]]:
     return [
         {"name": "Ready", "type": "string", "jsonPath": f"{ready}.status", "description": "Whether all pods serve."},
         {"name": "Reason", "type": "string", "jsonPath": f"{ready}.reason", "description": "Why it is, or is not."},
-        {"name": "Replicas", "type": "integer", "jsonPath": ".spec.replicas", "description": "Pods that are wanted."},
+        {"name": "Replicas", "type": "integer", "jsonPath": ".status.replicas", "description": "Pods that there are."},
         {
             "name": "Available",
             "type": "integer",

@@ -22,4 +22,10 @@ API_WRITES = Counter(
 WATCH_STALLS = Counter(
     "inferno_operator_watch_stalls_total", "Times that the watches were begun anew because they had missed changes."
 )
+SCALINGS = Counter(
+    "inferno_operator_scalings_total", "Decisions for more pods of a model (up) or fewer (down).", ["direction"]
+)
+SCRAPE_FAILURES = Counter(
+    "inferno_operator_scrape_failures_total", "Times that a serving pod did not say what it had to do."
+)
 LEADER = Gauge("inferno_operator_leader", "1 while this replica acts, 0 while it stands by.")

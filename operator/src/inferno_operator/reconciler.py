@@ -17,6 +17,7 @@ from inferno_operator.api.kinds import CHILDREN, OPTIONAL, POD, Kind
 from inferno_operator.api.resource import Identity, Key, Model, parse_spec
 from inferno_operator.api.source import ClaimSource
 from inferno_operator.api.types import InfernoModelSpec
+from inferno_operator.autoscaler import Autoscaler
 from inferno_operator.cluster import Cluster
 from inferno_operator.conditions import Outcome
 from inferno_operator.drift import first_difference
@@ -76,11 +77,19 @@ class Reconciler:
     Holds no state about any of them, so any number may run at once.
     """
 
-    def __init__(self, cluster: Cluster, runtime_image: str, instance: str, profiles: Profiles | None = None) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        runtime_image: str,
+        instance: str,
+        profiles: Profiles | None = None,
+        autoscaler: Autoscaler | None = None,
+    ) -> None:
         self._cluster = cluster
         self._runtime_image = runtime_image
         self._instance = instance
         self._profiles = profiles or {}
+        self._autoscaler = autoscaler or Autoscaler(cluster.store)
 
     async def reconcile(self, key: Key) -> Pass:
         """One pass.
@@ -89,6 +98,7 @@ class Reconciler:
         """
         body = await self._cluster.get(names.KIND, key.namespace, key.name)
         if body is None or body["metadata"].get("deletionTimestamp"):
+            self._autoscaler.forget(key)
             return Pass()  # what belongs to it goes with it: Kubernetes follows the owner references
         outcome = await self._bring_about(body)
         reported = await self._report(body, outcome)
@@ -111,8 +121,19 @@ class Reconciler:
         except UnknownProfile as error:
             deployment = await self._cluster.get("Deployment", identity.namespace, identity.name)
             return Outcome(model.spec, deployment, await self._claim(model), error=error)
-        outcome = await self._bring_about_placed(Model(identity, placement.spec))
-        return replace(outcome, profile=placement.choice, recheck=placement.recheck, news=placement.news)
+        spec, news = self._scale(identity.key, placement.spec, body.get("status", {}))
+        outcome = await self._bring_about_placed(Model(identity, spec))
+        return replace(outcome, profile=placement.choice, recheck=placement.recheck, news=placement.news + news)
+
+    def _scale(
+        self, key: Key, spec: InfernoModelSpec, status: Mapping[str, Any]
+    ) -> tuple[InfernoModelSpec, tuple[News, ...]]:
+        """The spec with as many replicas as the autoscaler has decided on."""
+        if spec.autoscaling is None or spec.autoscaling.by != "Operator" or spec.suspend:
+            self._autoscaler.forget(key)
+            return spec, ()
+        replicas, news = self._autoscaler.follow(key, spec, status)
+        return spec.model_copy(update={"replicas": replicas}), (news,) if news else ()
 
     async def _bring_about_placed(self, model: Model) -> Outcome:
         try:

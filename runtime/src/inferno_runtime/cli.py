@@ -72,6 +72,7 @@ def main(argv: list[str] | None = None) -> None:
         fail(explain(error))
     try:
         from inferno_runtime.server.lifecycle import serve
+        from inferno_runtime.server.reload import Origin
         from inferno_runtime.server.tracing import TracingError
     except ImportError as error:
         fail(f"the server's packages are not installed ({error}); install inferno-runtime[serve]")
@@ -79,7 +80,8 @@ def main(argv: list[str] | None = None) -> None:
     from inferno_runtime.server.auth import AccessError
 
     try:
-        code = asyncio.run(serve(config))
+        files = arguments.resources if arguments.command == "run" else []
+        code = asyncio.run(serve(config, Origin(files, lambda: configuration(arguments)) if files else None))
     except (ModelError, AccessError, TracingError, OSError) as error:
         fail(str(error))
     sys.exit(code)

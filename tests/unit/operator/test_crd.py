@@ -79,6 +79,7 @@ def test_every_field_of_a_pod_that_is_taken_has_an_effect() -> None:
     """Names the fields, so that a new one is not forgotten in test_manifests."""
     assert sorted(FIELDS[".spec"]["properties"]) == [
         "affinity",
+        "autoscaling",
         "engine",
         "env",
         "image",

@@ -76,6 +76,7 @@ EVERYTHING: dict[str, Any] = {
 }
 REACHED: dict[str, Any] = {
     "replicas": 0,
+    "autoscaling": {"by": "HorizontalPodAutoscaler", "minReplicas": 2, "maxReplicas": 6},
     "keysSecret": {"name": "api-keys"},
     "network": {
         "serviceType": "NodePort",
@@ -181,6 +182,7 @@ def test_a_file_of_the_image_needs_no_volume() -> None:
         ({"replicas": 5}, False),
         ({"engine": {"slots": 4}}, True),
         ({"server": {"drainSeconds": 1}}, True),
+        ({"server": {"requestsPerMinute": 5, "logLevel": "debug", "tokenBatchSize": 1}}, False),
         ({"model": {"source": "pvc://models/other.gguf"}}, True),
         ({"nodeSelector": {"a": "b"}}, True),
         ({"image": "other"}, True),

@@ -35,6 +35,7 @@ CHILDREN: Final = (
     Kind("Service", "", "v1", "services"),
     Kind("Deployment", "apps", "v1", "deployments"),
     Kind("PodDisruptionBudget", "policy", "v1", "poddisruptionbudgets"),
+    Kind("HorizontalPodAutoscaler", "autoscaling", "v2", "horizontalpodautoscalers"),
     Kind("Ingress", "networking.k8s.io", "v1", "ingresses"),
     Kind("NetworkPolicy", "networking.k8s.io", "v1", "networkpolicies"),
 )

@@ -23,7 +23,8 @@ MANAGED_SELECTOR: Final = f"{MANAGED_BY}={FIELD_MANAGER}"
 DESIRED_DIGEST: Final = f"{GROUP}/desired-digest"
 """Annotation of each child: the digest of what was last applied, without this annotation."""
 CONFIG_DIGEST: Final = f"{GROUP}/config-digest"
-"""Annotation of the pod template: the digest of the ConfigMap, so that a change of it rolls the pods."""
+"""Annotation of the pod template: the digest of the configuration, so that a change of it rolls the pods, but for what they
+take on without that."""
 TEMPLATE_DIGEST: Final = f"{GROUP}/template-digest"
 """Annotation of the pod template: its own digest, by which a pod is known to be of the current template."""
 

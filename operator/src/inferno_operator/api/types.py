@@ -6,6 +6,7 @@ from pydantic import ConfigDict, Field, field_validator
 from pydantic.alias_generators import to_camel
 
 from inferno_operator.api import source as sources
+from inferno_operator.api.autoscaling import Autoscaling
 from inferno_operator.api.network import KeysSecret, Monitoring, Network
 from inferno_operator.api.pods import OPEN, DeviceClaims, EnvVars, SpreadConstraints, VolumeMounts, Volumes
 from inferno_operator.api.scheduling import ATOMIC, ATOMIC_MAP, Affinity, Resources, SecretReference, Toleration
@@ -124,6 +125,10 @@ class InfernoModelSpec(Placement):
     engine: EngineConfig = Field(EngineConfig(), description="How the model is evaluated.")
     server: ServerConfig = Field(ServerConfig(), description="How requests are taken and answered.")
     replicas: int = Field(1, ge=0, le=10_000, description="Pods that serve the model; 0 stops serving it.")
+    autoscaling: Autoscaling | None = Field(
+        None,
+        description="How many pods there are, by how much they have to do; replicas is then where it begins. Default: replicas says.",
+    )
     suspend: bool = Field(
         False,
         description="Whether the pods are stopped, whatever replicas says. All else that belongs to the model stays.",
@@ -214,6 +219,14 @@ class ObservedProfile(Config):
     )
 
 
+class ObservedAutoscaling(Config):
+    """``status.autoscaling``: what the operator has decided."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, validate_by_name=True)
+
+    replicas: int = Field(description="Pods that there are to be.")
+
+
 class InfernoModelStatus(Config):
     """``status``: what has come of it."""
 
@@ -233,6 +246,9 @@ class InfernoModelStatus(Config):
     available_replicas: int | None = Field(None, description="Pods that serve requests.")
     selector: str | None = Field(None, description="The label selector of the pods, for the scale subresource.")
     url: str | None = Field(None, description="The base URL for OpenAI clients inside the cluster.")
+    autoscaling: ObservedAutoscaling | None = Field(
+        None, description="What the operator has decided, where spec.autoscaling lets it decide."
+    )
     profile: ObservedProfile | None = Field(
         None, description="The hardware profile in use, where spec.profiles names some."
     )

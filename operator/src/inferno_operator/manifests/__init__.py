@@ -3,7 +3,7 @@
 from typing import Any
 
 from inferno_operator.api.resource import Model
-from inferno_operator.manifests import configmap, deployment, disruption, monitoring, network, service
+from inferno_operator.manifests import autoscaler, configmap, deployment, disruption, monitoring, network, service
 from inferno_operator.manifests.digest import with_digest
 
 Manifest = dict[str, Any]
@@ -21,5 +21,5 @@ def render(model: Model, default_image: str) -> list[Manifest]:
     """
     config = configmap.render(model)
     children = [config, service.render(model), deployment.render(model, config, default_image)]
-    children += disruption.render(model) + network.render(model) + monitoring.render(model)
+    children += autoscaler.render(model) + disruption.render(model) + network.render(model) + monitoring.render(model)
     return [with_digest(child) for child in children]

@@ -3,10 +3,12 @@
 from typing import Any
 
 import yaml
+from pydantic.alias_generators import to_camel
 
 from inferno_operator.api import names
 from inferno_operator.api.resource import Model
 from inferno_operator.api.source import ClaimSource
+from inferno_runtime.config import LIVE
 
 
 def render(model: Model) -> dict[str, Any]:
@@ -38,6 +40,17 @@ def document(model: Model) -> dict[str, Any]:
         "metadata": {"name": model.identity.name},
         "spec": {name: section for name, section in sections.items() if section},
     }
+
+
+def lasting(model: Model) -> dict[str, Any]:
+    """`document` without what a server takes on while it serves: only what is left is worth new pods."""
+    live = {to_camel(name) for name in LIVE}
+    told = document(model)
+    spec = {
+        section: {name: value for name, value in fields.items() if section != "server" or name not in live}
+        for section, fields in told["spec"].items()
+    }
+    return told | {"spec": {section: fields for section, fields in spec.items() if fields}}
 
 
 def path_in_pod(model: Model) -> str:

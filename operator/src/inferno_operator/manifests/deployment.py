@@ -7,6 +7,7 @@ from pydantic import BaseModel
 from inferno_operator.api import names
 from inferno_operator.api.resource import Model
 from inferno_operator.api.source import ClaimSource
+from inferno_operator.manifests import configmap
 from inferno_operator.manifests.digest import digest
 from inferno_operator.manifests.merge import strategic_merge
 
@@ -43,7 +44,7 @@ def template(model: Model, config: dict[str, Any], default_image: str) -> dict[s
     """The template of the pods."""
     labels = names.labels(model.identity.name)
     own = {
-        "metadata": {"labels": labels, "annotations": {names.CONFIG_DIGEST: digest(config["data"])}},
+        "metadata": {"labels": labels, "annotations": {names.CONFIG_DIGEST: digest(configmap.lasting(model))}},
         "spec": _pod(model, config["metadata"]["name"], default_image),
     }
     merged = strategic_merge(own, model.spec.pod_template or {})

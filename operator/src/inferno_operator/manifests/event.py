@@ -18,6 +18,8 @@ class News:
     reason: str
     note: str
     healthy: bool = True
+    occasion: str = ""
+    """Tells the same news at another time apart; without one it is told once a generation."""
 
 
 def render(identity: Identity, news: News, *, now: datetime, instance: str) -> dict[str, Any]:
@@ -25,7 +27,7 @@ def render(identity: Identity, news: News, *, now: datetime, instance: str) -> d
 
     ``instance`` is the process that reports it.
     """
-    named = digest([identity.uid, identity.generation, news.reason, news.note])
+    named = digest([identity.uid, identity.generation, news.reason, news.note, news.occasion])
     return {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
