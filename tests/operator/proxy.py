@@ -133,16 +133,18 @@ class FaultyProxy:
             request.method, url, headers=_end_to_end(request.headers), data=await request.read() or None
         ) as answer:
             response = web.StreamResponse(status=answer.status, headers=_end_to_end(answer.headers))
-            await response.prepare(request)
-            if watch:
-                self._streams[flow] = request
             try:
+                await response.prepare(request)
+                if watch:
+                    self._streams[flow] = request
                 async for chunk in answer.content.iter_any():
                     await flow.wait()
                     await response.write(chunk)
+                await response.write_eof()
+            except ConnectionResetError:
+                pass  # the operator has gone
             finally:
                 self._streams.pop(flow, None)
-            await response.write_eof()
             return response
 
 

@@ -8,7 +8,7 @@ from inferno_operator import crd
 from inferno_runtime.config import EngineConfig, ServerConfig
 
 ROOT = Path(__file__).parents[3]
-COPIES = [ROOT / "crds" / crd.FILE_NAME, ROOT / "charts" / "inferno" / "crds" / crd.FILE_NAME]
+COPIES = [ROOT / "crds" / crd.FILE_NAME, ROOT / "charts" / "inferno" / "files" / crd.FILE_NAME]
 FORBIDDEN = {"$ref", "$defs", "allOf", "oneOf", "title", "additionalItems", "prefixItems", "exclusiveMinimum", "const"}
 
 Schema = dict[str, Any]
