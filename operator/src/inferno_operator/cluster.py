@@ -21,7 +21,7 @@ from inferno_operator.api import names
 from inferno_operator.api.kinds import KINDS, Kind
 from inferno_operator.api.resource import Key
 from inferno_operator.errors import Conflict, RequestRejected, TransientError
-from inferno_operator.store import Object, Store, version_of
+from inferno_operator.store import Object, Packed, Store, version_of
 
 READ_SECONDS: Final = 15.0
 # A leader's last write must be over before its lease runs out: see leader.py, which stops writing that much earlier.
@@ -159,7 +159,7 @@ class Cluster:
         """Keeps what was read or written, if a watch will tell how it goes on with it."""
         selected = kind == names.KIND or body["metadata"].get("labels", {}).get(names.MANAGED_BY) == names.FIELD_MANAGER
         if KINDS[kind].watched and selected:
-            self.store.put(kind, body)
+            self.store.put(kind, Packed.of(kind, body))
 
     async def _list(self, kind: str, namespace: str | None, **query: Any) -> Object:
         try:

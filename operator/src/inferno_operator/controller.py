@@ -8,8 +8,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from inferno_operator import metrics
 from inferno_operator.api.kinds import WATCHED, Kind
@@ -19,6 +18,7 @@ from inferno_operator.cluster import Cluster
 from inferno_operator.errors import NotLeading, TerminalError, TransientError
 from inferno_operator.logs import reconciled
 from inferno_operator.reconciler import Reconciler
+from inferno_operator.store import Packed
 from inferno_operator.workqueue import WorkQueue, backoff
 
 _log = logging.getLogger(__name__)
@@ -68,9 +68,9 @@ class Controller:
         metrics.QUEUE_DEPTH.set_function(lambda: len(self._queue))
         metrics.OBJECTS.set_function(lambda: len(self._store))
 
-    def reported(self, kind: Kind, change: str | None, body: Mapping[str, Any]) -> None:
+    def reported(self, kind: Kind, change: str | None, seen: Packed) -> None:
         """A watch has reported an object: ``change`` is ADDED, MODIFIED, DELETED, or None where it was listed."""
-        model = self._store.remove(kind.name, body) if change == "DELETED" else self._store.put(kind.name, body)
+        model = self._store.remove(kind.name, seen) if change == "DELETED" else self._store.put(kind.name, seen)
         if model is not None:
             self._queue.add(model)
         if change is None and self.synced:

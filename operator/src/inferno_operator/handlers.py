@@ -10,6 +10,7 @@ from typing import Any
 import kopf
 
 from inferno_operator.api.kinds import WATCHED, Kind
+from inferno_operator.store import Packed
 from inferno_operator.workqueue import backoff
 
 
@@ -59,7 +60,7 @@ async def login(**arguments: Any) -> kopf.ConnectionInfo | None:
 async def changed(event: kopf.RawEvent, memo: Any, param: Any = None, **_: Any) -> None:
     """A watched object was listed, made, changed or deleted."""
     kind: Kind = param
-    memo.report(kind, event["type"], event["object"])
+    memo.report(kind, event["type"], Packed.of(kind.name, event["object"]))
 
 
 for _kind in WATCHED:

@@ -34,48 +34,62 @@ _POD_STATUS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
+class Packed:
+    """A version of an object, as it is kept: a tenth of what it takes as Python's objects."""
+
+    key: Key
     version: int
     owner: Key
-    packed: bytes
+    """The model that it concerns."""
+    data: bytes
+
+    @classmethod
+    def of(cls, kind: str, body: Mapping[str, Any]) -> "Packed":
+        """Packs an object of the API."""
+        data = json.dumps(_essence(kind, body), separators=(",", ":")).encode()
+        return cls(Key.of(body), version_of(body), owner_of(kind, body), zlib.compress(data, _FAST))
+
+    def unpack(self) -> Object:
+        """The object, without what nobody asks for; a new one each time."""
+        body: Object = json.loads(zlib.decompress(self.data))
+        return body
 
 
 class Store:
     """Objects by kind, namespace and name. For one event loop."""
 
     def __init__(self) -> None:
-        self._entries: dict[str, dict[Key, _Entry]] = defaultdict(dict)
+        self._entries: dict[str, dict[Key, Packed]] = defaultdict(dict)
         self._owned: dict[Key, set[tuple[str, Key]]] = defaultdict(set)
         self._graves: OrderedDict[tuple[str, Key], int] = OrderedDict()
 
     def __len__(self) -> int:
         return sum(map(len, self._entries.values()))
 
-    def put(self, kind: str, body: Mapping[str, Any]) -> Key | None:
+    def put(self, kind: str, fresh: Packed) -> Key | None:
         """Takes an object in; returns the model that it concerns if that is news, None if as much was known."""
-        key, version = Key.of(body), version_of(body)
+        key = fresh.key
         held = self._entries[kind].get(key)
-        if version <= (held.version if held else self._graves.get((kind, key), -1)):
+        if fresh.version <= (held.version if held else self._graves.get((kind, key), -1)):
             return None
-        owner = owner_of(kind, body)
-        if held and held.owner != owner:
+        if held and held.owner != fresh.owner:
             self._disown(kind, key, held.owner)
-        self._entries[kind][key] = _Entry(version, owner, _pack(_essence(kind, body)))
-        self._owned[owner].add((kind, key))
-        return owner
+        self._entries[kind][key] = fresh
+        self._owned[fresh.owner].add((kind, key))
+        return fresh.owner
 
-    def remove(self, kind: str, body: Mapping[str, Any]) -> Key | None:
+    def remove(self, kind: str, last: Packed) -> Key | None:
         """Takes an object out that has ended; returns the model that it concerned if that is news."""
-        key, version = Key.of(body), version_of(body)
+        key = last.key
         held = self._entries[kind].get(key)
-        if held and held.version > version:
+        if held and held.version > last.version:
             return None  # a namesake has been made since
-        self._graves[kind, key] = version
+        self._graves[kind, key] = last.version
         self._graves.move_to_end((kind, key))
         if len(self._graves) > _GRAVES:
             self._graves.popitem(last=False)
         self.forget(kind, key)
-        return held.owner if held else owner_of(kind, body)
+        return held.owner if held else last.owner
 
     def forget(self, kind: str, key: Key) -> Key | None:
         """Knows no longer about an object, which may still be there; returns the model that it concerned."""
@@ -88,12 +102,12 @@ class Store:
     def get(self, kind: str, key: Key) -> Object | None:
         """The object as it was last known; a copy. None: it may not be there."""
         held = self._entries[kind].get(key)
-        return _unpack(held.packed) if held else None
+        return held.unpack() if held else None
 
     def owned(self, owner: Key, kind: str) -> list[Object]:
         """A model's objects of a kind, by name."""
         keys = sorted(key for of, key in self._owned.get(owner, ()) if of == kind)
-        return [_unpack(self._entries[kind][key].packed) for key in keys]
+        return [self._entries[kind][key].unpack() for key in keys]
 
     def behind(self, kind: str, listed: Mapping[Key, int]) -> dict[Key, int]:
         """Those of ``listed``, versions by name, that are newer than what is known."""
@@ -147,12 +161,3 @@ def _essence(kind: str, body: Mapping[str, Any]) -> Object:
     managers = dict.fromkeys(entry.get("manager") for entry in metadata.get("managedFields", ()))
     metadata["managedFields"] = [{"manager": manager} for manager in managers]
     return {**body, "metadata": metadata}
-
-
-def _pack(body: Object) -> bytes:
-    return zlib.compress(json.dumps(body, separators=(",", ":")).encode(), _FAST)
-
-
-def _unpack(packed: bytes) -> Object:
-    body: Object = json.loads(zlib.decompress(packed))
-    return body

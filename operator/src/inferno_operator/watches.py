@@ -9,13 +9,14 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final, cast
 
 import kopf
 
 from inferno_operator import handlers
 from inferno_operator.api.kinds import Kind
+from inferno_operator.store import Packed
 from inferno_operator.workqueue import backoff
 
 _log = logging.getLogger(__name__)
@@ -24,8 +25,8 @@ _STOP_SECONDS: Final = 10.0
 # Watches that ran for so long had no fault of their own.
 _SOUND_SECONDS: Final = 120.0
 
-Report = Callable[[Kind, str | None, Mapping[str, Any]], None]
-"""Told the kind of an object, how it changed (None where it was listed), and the object."""
+Report = Callable[[Kind, str | None, Packed], None]
+"""Told the kind of an object, how it changed (None where it was listed), and the object, packed where it was read."""
 
 
 async def keep_watching(report: Report, namespaces: tuple[str, ...], stalled: asyncio.Event) -> None:
@@ -56,9 +57,9 @@ async def watch(report: Report, namespaces: tuple[str, ...]) -> None:
     loop = asyncio.get_running_loop()
     watching = True
 
-    def hand_over(kind: Kind, change: str | None, body: Mapping[str, Any]) -> None:
+    def hand_over(kind: Kind, change: str | None, seen: Packed) -> None:
         if watching:
-            loop.call_soon_threadsafe(report, kind, change, body)
+            loop.call_soon_threadsafe(report, kind, change, seen)
 
     thread = _Thread(loop, hand_over, namespaces)
     try:

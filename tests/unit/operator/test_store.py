@@ -4,16 +4,20 @@ import pytest
 
 from inferno_operator.api import names
 from inferno_operator.api.resource import Key
-from inferno_operator.store import Store
+from inferno_operator.store import Packed, Store
 
 TINY = Key("demo", "tiny")
 CONFIG = Key("demo", "tiny-config")
 
 
-def config(version: int, owner: str = "tiny", **more: Any) -> dict[str, Any]:
+def raw(version: int, owner: str = "tiny", **more: Any) -> dict[str, Any]:
     labels = {names.INSTANCE: owner, names.MANAGED_BY: names.FIELD_MANAGER}
     metadata = {"namespace": "demo", "name": "tiny-config", "resourceVersion": str(version), "labels": labels}
     return {"metadata": metadata} | more
+
+
+def config(version: int, owner: str = "tiny", **more: Any) -> Packed:
+    return Packed.of("ConfigMap", raw(version, owner, **more))
 
 
 @pytest.fixture
@@ -33,7 +37,7 @@ def test_what_is_new_is_news_and_its_echo_is_not(store: Store) -> None:
 
 def test_a_model_concerns_itself(store: Store) -> None:
     body = {"metadata": {"namespace": "demo", "name": "tiny", "resourceVersion": "1"}}
-    assert store.put(names.KIND, body) == TINY
+    assert store.put(names.KIND, Packed.of(names.KIND, body)) == TINY
 
 
 def test_what_has_ended_is_gone_and_an_older_answer_does_not_bring_it_back(store: Store) -> None:
@@ -80,12 +84,12 @@ def test_what_ended_while_nobody_watched(store: Store) -> None:
 
 
 def test_what_is_kept_is_a_copy_without_the_owners_of_each_field(store: Store) -> None:
-    body = config(1)
+    body = raw(1)
     body["metadata"]["managedFields"] = [
         {"manager": names.FIELD_MANAGER, "fieldsV1": {"f:data": {}}},
         {"manager": names.FIELD_MANAGER, "subresource": "status"},
     ]
-    store.put("ConfigMap", body)
+    store.put("ConfigMap", Packed.of("ConfigMap", body))
     held = store.get("ConfigMap", CONFIG)
     assert held is not None
     assert held["metadata"]["managedFields"] == [{"manager": names.FIELD_MANAGER}]
@@ -100,7 +104,7 @@ def test_of_a_pod_only_its_state_is_kept(store: Store) -> None:
         "spec": {"containers": [{"name": "runtime"}]},
         "status": {"phase": "Running", "podIP": "10.0.0.1", "qosClass": "BestEffort"},
     }
-    assert store.put("Pod", pod) == TINY
+    assert store.put("Pod", Packed.of("Pod", pod)) == TINY
     [held] = store.owned(TINY, "Pod")
     assert held["status"] == {"phase": "Running", "podIP": "10.0.0.1"}
     assert "spec" not in held
