@@ -41,6 +41,7 @@ def test_a_model_becomes_pods_that_serve(namespace: Namespace) -> None:
         "ResourcesFit": "Unknown",
         "Available": "True",
         "Progressing": "False",
+        "Degraded": "False",
         "Ready": "True",
     }
     assert "True" in namespace.kubectl("get", "im", "tiny")

@@ -97,19 +97,47 @@ def test_a_cache_of_its_own_and_a_prefetch(namespace: Namespace) -> None:
     namespace.model(source=HUB, storage=storage, replicas=0)
     claim = until("the claim", lambda: namespace.get("pvc", "tiny-cache"))
     assert claim["metadata"]["ownerReferences"][0]["name"] == model.get("name", "tiny")
-    [job] = until("the Job", lambda: namespace.list_all("jobs"))
+    until("the Job", lambda: namespace.list_all("jobs"))
     selector = "app.kubernetes.io/name=inferno-prefetch"
     [pod] = until("the Job's pod", lambda: namespace.list_all("pods", f"--selector={selector}"))
     done = {"name": "fetch", "image": "i", "imageID": "i", "restartCount": 0, "ready": False, "state": FETCHED}
     status = {"phase": "Running", "containerStatuses": [done]}
     namespace.patch("pod", pod["metadata"]["name"], {"status": status}, "--subresource=status")
-    namespace.patch("im", "tiny", {"metadata": {"annotations": {"look": "again"}}})
     namespace.until_condition("SourceResolved", "True", "Fetched")
     assert namespace.get("im", "tiny")["status"]["model"]["sha256"] == DIGEST
-    namespace.kubectl("delete", "job", job["metadata"]["name"], "--wait=true")
+    until("the Job's end", lambda: not namespace.list_all("jobs"))
     namespace.model(source=HUB, storage=storage, replicas=1)
     namespace.until_pods(1)
     assert not namespace.list_all("jobs"), "what has been fetched is not fetched before it is needed"
+
+
+def test_a_cache_that_was_deleted_comes_back_and_one_that_is_no_longer_asked_for_stays(namespace: Namespace) -> None:
+    namespace.model(source=HUB, storage={"claim": {"size": "5Gi"}})
+    before = until("the claim", lambda: namespace.get("pvc", "tiny-cache"))
+    namespace.kubectl("delete", "pvc", "tiny-cache", "--wait=false")
+    namespace.patch("pvc", "tiny-cache", {"metadata": {"finalizers": None}})
+
+    def another() -> Any:
+        found = namespace.get("pvc", "tiny-cache")
+        return found and found["metadata"]["uid"] != before["metadata"]["uid"]
+
+    until("another claim", another)
+    namespace.model(source=HUB)
+    namespace.until_observed()
+    assert namespace.get("pvc", "tiny-cache"), "it holds data"
+
+
+def test_another_source_ends_the_fetch_of_the_one_before(namespace: Namespace) -> None:
+    storage = {"claim": {"size": "5Gi"}, "prefetch": True}
+    namespace.model(source=HUB, storage=storage, replicas=0)
+    [before] = until("the Job", lambda: namespace.list_all("jobs"))
+    namespace.model(source=f"{HUB}.gguf", storage=storage, replicas=0)
+
+    def replaced() -> bool:
+        jobs = namespace.list_all("jobs")
+        return len(jobs) == 1 and jobs[0]["metadata"]["name"] != before["metadata"]["name"]
+
+    until("the other Job alone", replaced)
 
 
 def test_too_little_memory(namespace: Namespace) -> None:

@@ -54,6 +54,18 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an empty alias": ({"model": GOOD["model"] | {"aliases": [""]}}, "spec.model.aliases[0]: Invalid value"),
     "too few replicas": (GOOD | {"replicas": -1}, "spec.replicas: Invalid value: -1"),
+    "a percentage that is none": (GOOD | {"maxUnavailable": "all"}, "spec.maxUnavailable"),
+    "keys of two kinds": (
+        GOOD | {"keysSecret": {"name": "keys"}, "server": {"keysFile": "/keys"}},
+        "give either spec.keysSecret or spec.server.keysFile",
+    ),
+    "a host that is none": (GOOD | {"network": {"ingress": {"host": "no host"}}}, "spec.network.ingress.host"),
+    "a route on no gateway": (GOOD | {"network": {"httpRoute": {"gateways": []}}}, "spec.network.httpRoute.gateways"),
+    "no pods at all": (GOOD | {"autoscaling": {"minReplicas": 0, "maxReplicas": 1}}, "spec.autoscaling.minReplicas"),
+    "fewer than the least": (
+        GOOD | {"autoscaling": {"minReplicas": 3, "maxReplicas": 2}},
+        "minReplicas must not be more than maxReplicas",
+    ),
     "too few slots": (GOOD | {"engine": {"slots": 0}}, "spec.engine.slots: Invalid value: 0"),
     "an unknown cache type": (
         GOOD | {"engine": {"kvCacheType": "q1"}},
@@ -70,6 +82,13 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         GOOD | {"tolerations": [{"effect": "Never"}]},
         "spec.tolerations[0].effect: Unsupported",
     ),
+    "a variable with two values": (
+        GOOD | {"env": [{"name": "A", "value": "1", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}]},
+        "give either value or valueFrom",
+    ),
+    "a volume of the operator's": (GOOD | {"volumes": [{"name": "tmp", "emptyDir": {}}]}, "operator's own volumes"),
+    "a claim of nothing": (GOOD | {"resourceClaims": [{"name": "gpu"}]}, "give either resourceClaimName"),
+    "no profile in a list of them": (GOOD | {"profiles": []}, "spec.profiles: Invalid value"),
     "an affinity that is none": (GOOD | {"affinity": {"nodeAffinity": {"wish": 1}}}, "unknown field"),
 }
 NAMES = ["1tiny", "tiny.large", "m" * 64]
@@ -95,6 +114,13 @@ def test_refused(cluster: Cluster, case: str) -> None:
 def test_names_that_no_service_can_have(cluster: Cluster, name: str) -> None:
     with pytest.raises(KubectlError, match=r"metadata\.name must be at most 63 lower-case letters"):
         dry_run(cluster, GOOD, name)
+
+
+def test_a_name_that_is_too_long_for_a_headless_service(cluster: Cluster) -> None:
+    headless = GOOD | {"network": {"headless": True}}
+    assert dry_run(cluster, headless, "m" * 58)
+    with pytest.raises(KubectlError, match="at most 58 characters"):
+        dry_run(cluster, headless, "m" * 59)
 
 
 def test_the_longest_name_is_taken(cluster: Cluster) -> None:

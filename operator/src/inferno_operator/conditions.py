@@ -14,8 +14,10 @@ from inferno_operator.api import names
 from inferno_operator.api.resource import Identity
 from inferno_operator.api.types import InfernoModelSpec
 from inferno_operator.errors import TerminalError
+from inferno_operator.manifests.event import News
 from inferno_operator.pods import Problem
 from inferno_operator.preparation import Preparation
+from inferno_operator.profiles import Choice
 from inferno_runtime.models.facts import ModelFacts
 from inferno_runtime.models.need import explain
 from inferno_runtime.sources import ClaimSource, FileSource, ImageSource, Source
@@ -28,10 +30,16 @@ MODEL_VERIFIED: Final = "ModelVerified"
 RESOURCES_FIT: Final = "ResourcesFit"
 AVAILABLE: Final = "Available"
 PROGRESSING: Final = "Progressing"
+DEGRADED: Final = "Degraded"
 READY: Final = "Ready"
 
 SCALED_TO_ZERO: Final = "ScaledToZero"
+SUSPENDED: Final = "Suspended"
+_CLAIM_NOT_FOUND, _CLAIM_LOST = "ClaimNotFound", "ClaimLost"
+UNWATCHED: Final = frozenset({_CLAIM_NOT_FOUND, _CLAIM_LOST})
+"""Reasons of SourceResolved that may go without any watch telling: others' claims are not watched."""
 FETCHING: Final = "Fetching"
+_UNEVENTFUL: Final = frozenset({"RollingOut", SCALED_TO_ZERO, SUSPENDED})
 _NOT_UNDERSTOOD: Final = "the spec was not understood, so nothing was looked at"
 _MESSAGE_LENGTH: Final = 4096
 # Why a fetch failed, where the files were had and are not what they should be.
@@ -87,6 +95,9 @@ class Outcome:
     error: TerminalError | None = None
     preparation: Preparation = field(default_factory=Preparation)
     model: Mapping[str, Any] = field(default_factory=dict)
+    profile: Choice | None = None
+    news: tuple[News, ...] = ()
+    recheck: float | None = None  # seconds until the next look, for what no watch will report
 
 
 def counts(outcome: Outcome) -> Replicas:
@@ -94,7 +105,7 @@ def counts(outcome: Outcome) -> Replicas:
 
     Those from before the Deployment's latest change are not taken for those after it.
     """
-    wanted = outcome.spec.replicas if outcome.spec else 0
+    wanted = outcome.spec.replicas if outcome.spec and not outcome.spec.suspend else 0
     deployment = outcome.deployment
     if deployment is None:
         return Replicas(wanted)
@@ -114,7 +125,7 @@ def status(identity: Identity, outcome: Outcome, previous: Mapping[str, Any], no
 
     ``previous`` is the one that the resource has, and lends the times of conditions that have not changed.
     """
-    replicas = counts(outcome)
+    replicas, spec = counts(outcome), outcome.spec
     return {
         "observedGeneration": identity.generation,
         "conditions": _with_history(_verdicts(outcome, replicas), identity.generation, previous, now),
@@ -124,18 +135,22 @@ def status(identity: Identity, outcome: Outcome, previous: Mapping[str, Any], no
         "availableReplicas": replicas.available,
         "selector": names.label_selector(identity.name),
         "url": names.service_url(identity.name, identity.namespace),
-    } | _observed(outcome)
+        **({"autoscaling": {"replicas": spec.replicas}} if spec and _autoscaled(spec) else {}),
+        **({"profile": outcome.profile.status()} if outcome.profile else {}),
+        **_observed(outcome),
+    }
 
 
-def known_model(spec: InfernoModelSpec, previous: Mapping[str, Any], now: Preparation | None = None) -> dict[str, Any]:
-    """What is known of the model of this spec: what a pod says now, else what the status has said of the same source."""
+def known_model(spec: InfernoModelSpec, previous: Mapping[str, Any]) -> dict[str, Any]:
+    """What the status says of the model of this spec: nothing of a model from another source."""
     before = previous.get("model") or {}
-    known = dict(before) if before.get("source") == spec.model.source else {}
-    if now and now.facts:
-        known |= now.facts.wire()
-    if now and now.sha256:
-        known["sha256"] = now.sha256
-    return known
+    return dict(before) if before.get("source") == spec.model.source else {}
+
+
+def learnt(known: Mapping[str, Any], now: Preparation) -> dict[str, Any]:
+    """What is known of a model, with what its pods say now."""
+    facts = now.facts.wire() if now.facts else {}
+    return {**known, **facts} | ({"sha256": now.sha256} if now.sha256 else {})
 
 
 def facts_of(known: Mapping[str, Any]) -> ModelFacts | None:
@@ -157,6 +172,15 @@ def _observed(outcome: Outcome) -> dict[str, Any]:
 def condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
     """The condition of that type in a status."""
     return next((each for each in status.get("conditions", ()) if each.get("type") == kind), None)
+
+
+def news(previous: Mapping[str, Any], current: Mapping[str, Any]) -> list[News]:
+    """What a change of the status is worth telling: that of readiness, but for what a rollout passes through."""
+    before, after = condition(previous, READY) or {}, condition(current, READY) or {}
+    same = (before.get("status"), before.get("reason")) == (after["status"], after["reason"])
+    if same or after["reason"] in _UNEVENTFUL:
+        return []
+    return [News(after["reason"], after["message"], healthy=after["status"] == "True")]
 
 
 def _with_history(
@@ -190,6 +214,7 @@ def _verdicts(outcome: Outcome, replicas: Replicas) -> list[Verdict]:
         _resources_fit(outcome),
         _available(outcome, replicas),
         progressing,
+        _degraded(outcome, replicas, progressing),
         _ready(outcome, replicas, resolved, progressing),
     ]
 
@@ -218,9 +243,9 @@ def _claim_resolved(outcome: Outcome, claim: str, remedy: str) -> Verdict | None
     """What is wrong with a claim that the model needs."""
     if outcome.claim is None:
         message = f"there is no PersistentVolumeClaim {claim} in this namespace; {remedy}"
-        return Verdict(SOURCE_RESOLVED, "False", "ClaimNotFound", message)
+        return Verdict(SOURCE_RESOLVED, "False", _CLAIM_NOT_FOUND, message)
     if outcome.claim.get("status", {}).get("phase") == "Lost":
-        return Verdict(SOURCE_RESOLVED, "False", "ClaimLost", f"PersistentVolumeClaim {claim} has lost its volume")
+        return Verdict(SOURCE_RESOLVED, "False", _CLAIM_LOST, f"PersistentVolumeClaim {claim} has lost its volume")
     return None
 
 
@@ -290,7 +315,7 @@ def _model_verified(outcome: Outcome, replicas: Replicas) -> Verdict:
     if problem and problem.by_fetch and problem.reason in _NOT_THE_MODEL:
         return Verdict(MODEL_VERIFIED, "False", problem.reason, f"{problem.message} (pod {problem.pod})")
     if replicas.wanted == 0:
-        return Verdict(MODEL_VERIFIED, "Unknown", SCALED_TO_ZERO, "no pod is wanted, so none has loaded the model")
+        return Verdict(MODEL_VERIFIED, "Unknown", _why_none(outcome), "no pod is wanted, so none has loaded the model")
     return Verdict(MODEL_VERIFIED, "Unknown", "NotLoaded", "no pod of this generation has loaded the model yet")
 
 
@@ -298,7 +323,7 @@ def _available(outcome: Outcome, replicas: Replicas) -> Verdict:
     if replicas.available:
         return Verdict(AVAILABLE, "True", "Serving", f"pods that serve requests: {replicas.available}")
     if outcome.spec and replicas.wanted == 0:
-        return Verdict(AVAILABLE, "False", SCALED_TO_ZERO, "spec.replicas is 0")
+        return Verdict(AVAILABLE, "False", _why_none(outcome), "no pod is wanted")
     return Verdict(AVAILABLE, "False", "NoPodServes", "no pod serves requests")
 
 
@@ -307,7 +332,7 @@ def _progressing(outcome: Outcome, replicas: Replicas) -> Verdict:
         return Verdict(PROGRESSING, "False", outcome.error.reason, str(outcome.error))
     if replicas.complete:
         if replicas.wanted == 0:
-            return Verdict(PROGRESSING, "False", SCALED_TO_ZERO, "spec.replicas is 0, and no pod is left")
+            return Verdict(PROGRESSING, "False", _why_none(outcome), "no pod is wanted, and none is left")
         return Verdict(PROGRESSING, "False", "RolloutComplete", f"all {replicas.wanted} pods are of this generation")
     if outcome.preparation.fetching:
         # It may take longer than a Deployment gives a pod to become ready, and is no failure for that.
@@ -333,12 +358,37 @@ def _progressing(outcome: Outcome, replicas: Replicas) -> Verdict:
     )
     if replicas.total > replicas.updated:
         message += f", {replicas.total - replicas.updated} of an older one are left"
+    if problem := outcome.problem:
+        message += f"; {problem.message} (pod {problem.pod})"
     return Verdict(PROGRESSING, "True", "RollingOut", message)
+
+
+def _degraded(outcome: Outcome, replicas: Replicas, progressing: Verdict) -> Verdict:
+    """Whether something keeps the model from being as it should, in words: a pod that fails, or the resource itself. Pods
+    of an older version that serve on do not hide it.
+    """
+    if outcome.error is not None:
+        return Verdict(DEGRADED, "True", outcome.error.reason, str(outcome.error))
+    if problem := outcome.problem:
+        return Verdict(DEGRADED, "True", problem.reason, f"{problem.message} (pod {problem.pod})")
+    if progressing.status == "False" and not replicas.complete:
+        return Verdict(DEGRADED, "True", progressing.reason, progressing.message)
+    return Verdict(DEGRADED, "False", "AsExpected", "nothing is known to be wrong")
+
+
+def _autoscaled(spec: InfernoModelSpec) -> bool:
+    return spec.autoscaling is not None and spec.autoscaling.by == "Operator" and not spec.suspend
+
+
+def _why_none(outcome: Outcome) -> str:
+    return SUSPENDED if outcome.spec and outcome.spec.suspend else SCALED_TO_ZERO
 
 
 def _ready(outcome: Outcome, replicas: Replicas, resolved: Verdict, progressing: Verdict) -> Verdict:
     """The most telling reason first: what somebody has to do something about, then what only takes time."""
     if outcome.error is None and replicas.complete:
+        if outcome.spec and outcome.spec.suspend:
+            return Verdict(READY, "False", SUSPENDED, "spec.suspend is true; the model is not served")
         if replicas.wanted == 0:
             # As asked for; that nobody answers is what Available says.
             return Verdict(READY, "True", SCALED_TO_ZERO, "spec.replicas is 0; the model is not served")

@@ -73,13 +73,15 @@ def main(argv: list[str] | None = None) -> None:
     if arguments.command in ("fetch", "inspect"):
         sys.exit(_fetch_command(arguments))
     try:
-        config = _fetched(configuration(arguments))
+        stated = configuration(arguments)
+        config = _fetched(stated)
     except ResourceError as error:
         fail(str(error))
     except ValidationError as error:
         fail(explain(error))
     try:
         from inferno_runtime.server.lifecycle import serve
+        from inferno_runtime.server.reload import Origin
         from inferno_runtime.server.tracing import TracingError
     except ImportError as error:
         fail(f"the server's packages are not installed ({error}); install inferno-runtime[serve]")
@@ -87,7 +89,9 @@ def main(argv: list[str] | None = None) -> None:
     from inferno_runtime.server.auth import AccessError
 
     try:
-        code = asyncio.run(serve(config))
+        files = arguments.resources if arguments.command == "run" else []
+        origin = Origin(files, lambda: configuration(arguments), stated.models) if files else None
+        code = asyncio.run(serve(config, origin))
     except (ModelError, AccessError, TracingError, OSError) as error:
         fail(str(error))
     sys.exit(code)

@@ -6,7 +6,7 @@ command line's flags and the reference page are all generated from the fields be
 This module imports nothing heavy, because the operator imports it too.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -310,6 +310,28 @@ class ServerConfig(Config):
         description="Base URL of an OpenTelemetry collector that takes OTLP over HTTP, such as http://collector:4318; a trace of each request is sent to it. "
         "Default: what OTEL_EXPORTER_OTLP_ENDPOINT names, and no traces without it.",
     )
+
+
+LIVE: Final = frozenset(
+    {
+        "ack_timeout_seconds",
+        "allowed_origins",
+        "inference_timeout_seconds",
+        "keep_alive_seconds",
+        "log_level",
+        "max_body_bytes",
+        "max_connections",
+        "overlong_inputs",
+        "requests_per_minute",
+        "stream_buffer_kb",
+        "token_batch_ms",
+        "token_batch_size",
+        "token_timeout_seconds",
+        "tokens_per_minute",
+        "websocket_requests",
+    }
+)
+"""Fields of `ServerConfig` that a server takes on while it serves; a pod need not be replaced for them."""
 
 
 class ListenConfig(Config):

@@ -74,6 +74,7 @@ CASES = {
             "ModelVerified": ("True", "Loaded"),
             "Available": ("True", "Serving"),
             "Progressing": ("False", "RolloutComplete"),
+            "Degraded": ("False", "AsExpected"),
             "Ready": ("True", "Serving"),
         },
     ),
@@ -151,6 +152,7 @@ CASES = {
         {
             "ModelVerified": ("False", "LoadFailed"),
             "Available": ("True", "Serving"),
+            "Degraded": ("True", "ContainerFailed"),
             "Ready": ("False", "ContainerFailed"),
         },
         problem=CRASHED,
@@ -164,7 +166,11 @@ CASES = {
         deployment(
             updated=1, total=1, conditions=conditions_of_deployment("Progressing", "False", "ProgressDeadlineExceeded")
         ),
-        {"Progressing": ("False", "ProgressDeadlineExceeded"), "Ready": ("False", "ProgressDeadlineExceeded")},
+        {
+            "Progressing": ("False", "ProgressDeadlineExceeded"),
+            "Degraded": ("True", "ProgressDeadlineExceeded"),
+            "Ready": ("False", "ProgressDeadlineExceeded"),
+        },
     ),
     "paused by hand": Case(
         deployment(conditions=conditions_of_deployment("Progressing", "Unknown", "DeploymentPaused")),
@@ -187,6 +193,22 @@ CASES = {
             "Ready": ("True", "ScaledToZero"),
         },
         spec={"replicas": 0},
+    ),
+    "suspended": Case(
+        deployment(wanted=0),
+        {
+            "ModelVerified": ("Unknown", "Suspended"),
+            "Available": ("False", "Suspended"),
+            "Progressing": ("False", "Suspended"),
+            "Degraded": ("False", "AsExpected"),
+            "Ready": ("False", "Suspended"),
+        },
+        spec={"suspend": True, "replicas": 3},
+    ),
+    "suspended, but a pod is left": Case(
+        deployment(wanted=0, updated=1, total=1, available=1),
+        {"Available": ("True", "Serving"), "Progressing": ("True", "RollingOut"), "Ready": ("False", "RollingOut")},
+        spec={"suspend": True},
     ),
     "nothing is wanted, but a pod is left": Case(
         deployment(wanted=0, updated=1, total=1, available=1),
@@ -299,8 +321,15 @@ def status(case: Case, previous: dict[str, Any] | None = None, now: datetime = N
 def test_conditions(name: str) -> None:
     case = CASES[name]
     found = {each["type"]: (each["status"], each["reason"]) for each in status(case)["conditions"]}
-    order = ["SourceResolved", "ModelVerified", "ResourcesFit", "Available", "Progressing", "Ready"]
-    assert list(found) == order
+    assert list(found) == [
+        "SourceResolved",
+        "ModelVerified",
+        "ResourcesFit",
+        "Available",
+        "Progressing",
+        "Degraded",
+        "Ready",
+    ]
     assert {kind: found[kind] for kind in case.expected} == case.expected
 
 
@@ -331,6 +360,12 @@ def test_another_reason_is_no_transition() -> None:
     after = conditions.condition(status(CASES["no node"], before, LATER), "Ready")
     assert after is not None
     assert (after["reason"], after["lastTransitionTime"]) == ("Unschedulable", "2026-05-04T03:02:01Z")
+
+
+def test_a_rollout_that_does_not_go_on_says_why() -> None:
+    found = conditions.condition(status(CASES["the new model does not load, the old one serves"]), "Progressing")
+    assert found is not None
+    assert found["message"].endswith("; not a GGUF file (pod tiny-1)")
 
 
 def test_what_else_there_is() -> None:
@@ -374,5 +409,5 @@ def test_what_is_known_is_known_of_one_source() -> None:
     assert conditions.known_model(spec, previous)["format"] == "gguf"
     assert conditions.known_model(model().spec, previous) == {}
     now = Preparation(facts=ModelFacts(format="onnx"), sha256="cd" * 32)
-    found = conditions.known_model(spec, previous, now)
+    found = conditions.learnt(conditions.known_model(spec, previous), now)
     assert (found["format"], found["sha256"]) == ("onnx", "cd" * 32)

@@ -47,6 +47,34 @@ EVERYTHING: dict[str, Any] = {
     },
     "priorityClassName": "serving",
     "runtimeClassName": "gvisor",
+    "topologySpreadConstraints": [{"topologyKey": "topology.kubernetes.io/zone"}],
+    "env": [
+        {"name": "OMP_NUM_THREADS", "value": "2"},
+        {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "tokens", "key": "hub"}}},
+    ],
+    "volumes": [{"name": "scratch", "emptyDir": {"medium": "Memory", "sizeLimit": "1024Mi"}}],
+    "volumeMounts": [{"name": "scratch", "mountPath": "/scratch"}],
+    "resourceClaims": [{"name": "gpu", "resourceClaimTemplateName": "one-gpu"}],
+    "podTemplate": {
+        "metadata": {"annotations": {"example.com/team": "ml"}, "labels": {"team": "ml"}},
+        "spec": {
+            "shareProcessNamespace": True,
+            "containers": [
+                {"name": "runtime", "resources": {"requests": {"ephemeral-storage": "1Gi"}}},
+                {
+                    "name": "sidecar",
+                    "image": "registry.example/sidecar:1",
+                    "ports": [{"containerPort": 9000, "protocol": "TCP"}],
+                    "securityContext": {
+                        "allowPrivilegeEscalation": False,
+                        "runAsNonRoot": True,
+                        "capabilities": {"drop": ["ALL"]},
+                        "readOnlyRootFilesystem": True,
+                    },
+                },
+            ],
+        },
+    },
 }
 FROM_THE_HUB: dict[str, Any] = {
     "model": {
@@ -63,6 +91,39 @@ A_FOLDER = {
 }
 SHARED_CACHE = {"model": {"source": "s3://models/llama/*Q8_0.gguf"}, "storage": {"claimName": "cache"}}
 AN_IMAGE = {"model": {"source": "oci://registry.example:5000/models/tiny:1/gguf/tiny.gguf"}}
+REACHED: dict[str, Any] = {
+    "replicas": 0,
+    "autoscaling": {"by": "HorizontalPodAutoscaler", "minReplicas": 2, "maxReplicas": 6},
+    "keysSecret": {"name": "api-keys"},
+    "network": {
+        "serviceType": "NodePort",
+        "headless": True,
+        "ingress": {
+            "host": "tiny.example.com",
+            "className": "nginx",
+            "tlsSecretName": "tiny-tls",
+            "annotations": {"nginx.ingress.kubernetes.io/proxy-buffering": "off"},
+        },
+        "policy": {
+            "allow": [
+                {"podSelector": {"matchLabels": {"app": "chat"}}},
+                {"namespaceSelector": {"matchLabels": {"team": "ml"}}},
+                {"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}},
+            ]
+        },
+    },
+}
+WHERE_KNOWN: dict[str, Any] = {
+    "network": {
+        "httpRoute": {"gateways": [{"name": "public", "namespace": "infra"}], "hostnames": ["tiny.example.com"]}
+    },
+    "monitoring": {
+        "serviceMonitor": True,
+        "intervalSeconds": 15,
+        "prometheusRule": True,
+        "labels": {"release": "prometheus"},
+    },
+}
 CASES = {
     "minimal": MINIMAL,
     "in-the-image": IN_THE_IMAGE,
@@ -71,11 +132,13 @@ CASES = {
     "a-folder": A_FOLDER,
     "shared-cache": SHARED_CACHE,
     "an-image": AN_IMAGE,
+    "reached": REACHED,
 }
 
 
 def render(spec: dict[str, Any] | None = None, image: str = IMAGE, **more: Any) -> dict[str, dict[str, Any]]:
-    return {manifest["kind"]: manifest for manifest in manifests.render(model(spec, **more), image)}
+    """The first of each kind."""
+    return {manifest["kind"]: manifest for manifest in reversed(manifests.render(model(spec, **more), image))}
 
 
 def template(spec: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
@@ -85,7 +148,11 @@ def template(spec: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("case", CASES)
 def test_golden(case: str, check_golden: Golden) -> None:
-    check_golden(f"manifests-{case}", list(render(CASES[case]).values()))
+    check_golden(f"manifests-{case}", manifests.render(model(CASES[case]), IMAGE))
+
+
+def test_golden_where_the_cluster_knows_more(check_golden: Golden) -> None:
+    check_golden("manifests-where-known", manifests.render(model(WHERE_KNOWN), IMAGE)[3:])
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -104,6 +171,7 @@ def test_pods_meet_the_restricted_standard(case: str) -> None:
         "emptyDir",
         "image",
         "persistentVolumeClaim",
+        "secret",
     }
 
 
@@ -115,7 +183,8 @@ def test_the_runtime_understands_its_document(case: str) -> None:
     spec = document["spec"]
     told = EngineConfig.model_validate(spec.get("engine", {})), ServerConfig.model_validate(spec.get("server", {}))
     asked = parse_spec(body(CASES[case]))
-    assert told == (asked.engine, asked.server)
+    keys = {"keys_file": "/etc/inferno-keys/keys.yaml"} if asked.keys_secret else {}
+    assert told == (asked.engine, asked.server.model_copy(update=keys))
 
 
 def test_defaults_written_out_by_the_api_server_change_nothing() -> None:
@@ -140,9 +209,12 @@ def test_a_file_of_the_image_needs_no_volume() -> None:
         ({"replicas": 5}, False),
         ({"engine": {"slots": 4}}, True),
         ({"server": {"drainSeconds": 1}}, True),
+        ({"server": {"requestsPerMinute": 5, "logLevel": "debug", "tokenBatchSize": 1}}, False),
         ({"model": {"source": "pvc://models/other.gguf"}}, True),
         ({"nodeSelector": {"a": "b"}}, True),
         ({"image": "other"}, True),
+        ({"podTemplate": {"spec": {"hostNetwork": True}}}, True),
+        ({"profileTimeoutSeconds": 5}, False),
     ],
     ids=str,
 )
@@ -161,7 +233,8 @@ def containers(spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
 @pytest.mark.parametrize("case", CASES)
 def test_the_runtime_understands_its_commands(case: str) -> None:
     """Those of the containers that run before it, too."""
-    for container in containers(CASES[case]).values():
+    for name in containers(CASES[case]).keys() & {"inspect", "fetch", "runtime"}:
+        container = containers(CASES[case])[name]
         arguments = cli.parser().parse_args(container["args"])
         assert arguments.command in ("run", "inspect", "fetch")
 
@@ -244,8 +317,58 @@ def test_what_prepares_takes_no_device() -> None:
     assert resources == {"requests": {"cpu": 2, "memory": "1Gi"}, "limits": {"memory": "2Gi"}}
 
 
+def test_what_a_pod_template_merges_in_does_not_lose_the_pods() -> None:
+    theirs = {"metadata": {"labels": {"$patch": "replace", names.INSTANCE: "theirs", "team": "ml"}}}
+    labels = template({"podTemplate": theirs})["metadata"]["labels"]
+    assert labels[names.INSTANCE] == "tiny"
+    assert labels["team"] == "ml"
+
+
+def test_a_spread_counts_the_models_pods_unless_it_says_otherwise() -> None:
+    constraints = [{"topologyKey": "a"}, {"topologyKey": "b", "labelSelector": {"matchLabels": {"c": "d"}}}]
+    found = template({"topologySpreadConstraints": constraints})["spec"]["topologySpreadConstraints"]
+    assert [each["labelSelector"]["matchLabels"] for each in found] == [names.selector_labels("tiny"), {"c": "d"}]
+
+
 def test_the_drain_has_its_time() -> None:
     assert template({"server": {"drainSeconds": 45}})["spec"]["terminationGracePeriodSeconds"] > 45
+
+
+@pytest.mark.parametrize(
+    ("spec", "unavailable"),
+    [({}, None), ({"replicas": 2}, 1), ({"replicas": 4, "maxUnavailable": "50%"}, "50%")],
+    ids=str,
+)
+def test_a_budget_protects_several_pods(spec: dict[str, Any], unavailable: object) -> None:
+    budget = render(spec).get("PodDisruptionBudget")
+    assert (budget and budget["spec"]["maxUnavailable"]) == unavailable
+
+
+def test_a_suspended_model_has_no_pods_and_keeps_the_rest() -> None:
+    suspended, serving = render({"suspend": True, "replicas": 3}), render({"replicas": 3})
+    assert suspended["Deployment"]["spec"]["replicas"] == 0
+    assert suspended["Deployment"]["spec"]["template"] == serving["Deployment"]["spec"]["template"]
+    assert set(suspended) == set(serving)
+
+
+def test_the_keys_are_mounted_and_the_pod_is_told_where() -> None:
+    rendered = render({"keysSecret": {"name": "api-keys", "key": "team.yaml"}})
+    pod = rendered["Deployment"]["spec"]["template"]["spec"]
+    assert {"name": "keys", "secret": {"secretName": "api-keys"}} in pod["volumes"]
+    mount = next(each for each in pod["containers"][0]["volumeMounts"] if each["name"] == "keys")
+    assert mount["readOnly"] is True
+    assert "subPath" not in mount, "it would not follow the Secret"
+    document = yaml.safe_load(rendered["ConfigMap"]["data"][names.CONFIG_KEY])
+    assert document["spec"]["server"]["keysFile"] == f"{mount['mountPath']}/team.yaml"
+
+
+def test_of_two_services_one_is_scraped() -> None:
+    made = manifests.render(model({"network": {"headless": True}, "monitoring": {"serviceMonitor": True}}), IMAGE)
+    selected = next(each for each in made if each["kind"] == "ServiceMonitor")["spec"]["selector"]["matchLabels"]
+    services = [each for each in made if each["kind"] == "Service"]
+    scraped = [each for each in services if selected.items() <= each["metadata"]["labels"].items()]
+    assert len(services) == 2
+    assert [each["metadata"]["name"] for each in scraped] == ["tiny"]
 
 
 def test_children_are_owned_and_labelled() -> None:

@@ -3,11 +3,26 @@
 from typing import Any
 
 from inferno_operator.api.resource import Model
-from inferno_operator.manifests import claim, configmap, deployment, prefetch, service
+from inferno_operator.manifests import (
+    autoscaler,
+    claim,
+    configmap,
+    deployment,
+    disruption,
+    monitoring,
+    network,
+    prefetch,
+    service,
+)
 from inferno_operator.manifests.digest import with_digest
 from inferno_runtime.models.facts import ModelFacts
 
 Manifest = dict[str, Any]
+
+
+def pod_template(model: Model, default_image: str, facts: ModelFacts | None = None) -> Manifest:
+    """The template of the model's pods."""
+    return deployment.template(model, configmap.render(model), default_image, facts)
 
 
 def render(
@@ -23,4 +38,5 @@ def render(
     if not fetched and (job := prefetch.render(model, default_image)):
         children.append(job)
     children.append(deployment.render(model, config, default_image, facts))
+    children += autoscaler.render(model) + disruption.render(model) + network.render(model) + monitoring.render(model)
     return [with_digest(child) for child in children]

@@ -5,9 +5,10 @@ from typing import Any, Final
 from inferno_operator import resources
 from inferno_operator.api import names
 from inferno_operator.api.resource import Model
-from inferno_operator.manifests import source
+from inferno_operator.manifests import configmap, source
 from inferno_operator.manifests.digest import digest
-from inferno_operator.manifests.pod import scheduling, security_context, without_nothing
+from inferno_operator.manifests.merge import strategic_merge
+from inferno_operator.manifests.pod import scheduling, security_context, wire, without_nothing
 from inferno_operator.manifests.source import SCRATCH
 from inferno_runtime.models.facts import ModelFacts
 
@@ -27,27 +28,30 @@ def render(model: Model, config: dict[str, Any], default_image: str, facts: Mode
     identity = model.identity
     return identity.child("apps/v1", "Deployment", identity.name) | {
         "spec": {
-            "replicas": model.spec.replicas,
+            "replicas": model.wanted,
             "selector": {"matchLabels": names.selector_labels(identity.name)},
             # A new pod serves before an old one goes, so that no request finds the model away.
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
             "progressDeadlineSeconds": STARTUP_SECONDS + 60,
             "revisionHistoryLimit": 2,
-            "template": _template(model, config, default_image, facts),
+            "template": template(model, config, default_image, facts),
         }
     }
 
 
-def _template(model: Model, config: dict[str, Any], default_image: str, facts: ModelFacts | None) -> dict[str, Any]:
-    template = {
-        "metadata": {
-            "labels": names.labels(model.identity.name),
-            "annotations": {names.CONFIG_DIGEST: digest(config["data"])},
-        },
+def template(model: Model, config: dict[str, Any], default_image: str, facts: ModelFacts | None) -> dict[str, Any]:
+    """The template of the pods."""
+    labels = names.labels(model.identity.name)
+    own = {
+        "metadata": {"labels": labels, "annotations": {names.CONFIG_DIGEST: digest(configmap.lasting(model))}},
         "spec": _pod(model, config["metadata"]["name"], default_image, facts),
     }
-    template["metadata"]["annotations"][names.TEMPLATE_DIGEST] = digest(template)
-    return template
+    merged = strategic_merge(own, model.spec.pod_template or {})
+    # By these the pods are found, whatever else was merged in.
+    metadata = merged.get("metadata", {})
+    metadata = metadata | {"labels": metadata.get("labels", {}) | labels}
+    annotations = metadata.get("annotations", {}) | {names.TEMPLATE_DIGEST: digest(merged | {"metadata": metadata})}
+    return merged | {"metadata": metadata | {"annotations": annotations}}
 
 
 def _pod(model: Model, config_name: str, default_image: str, facts: ModelFacts | None) -> dict[str, Any]:
@@ -92,8 +96,19 @@ def _container(model: Model, default_image: str, facts: ModelFacts | None) -> di
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": _mounts(model),
     }
-    asked_for = {"imagePullPolicy": spec.image_pull_policy, "resources": resources.render(spec, facts)}
+    asked_for = {
+        "imagePullPolicy": spec.image_pull_policy,
+        "resources": _resources(model, facts),
+        "env": wire(spec.env),
+    }
     return container | without_nothing(asked_for)
+
+
+def _resources(model: Model, facts: ModelFacts | None) -> dict[str, Any]:
+    given = resources.render(model.spec, facts)
+    if claims := model.spec.resource_claims:
+        given["claims"] = [{"name": claim.name} for claim in claims]
+    return given
 
 
 def _probe(path: str, failures: int) -> dict[str, Any]:
@@ -106,16 +121,23 @@ def _probe(path: str, failures: int) -> dict[str, Any]:
 
 
 def _volumes(model: Model, config_name: str) -> list[dict[str, Any]]:
-    return [
+    volumes: list[dict[str, Any]] = [
         {"name": "config", "configMap": {"name": config_name}},
         {"name": "tmp", "emptyDir": {}},
         *source.volumes(model),
     ]
+    if keys := model.spec.keys_secret:
+        volumes.append({"name": "keys", "secret": {"secretName": keys.name}})
+    return volumes + (wire(model.spec.volumes) or [])
 
 
 def _mounts(model: Model) -> list[dict[str, Any]]:
-    return [
+    mounts: list[dict[str, Any]] = [
         {"name": "config", "mountPath": names.CONFIG_DIRECTORY, "readOnly": True},
         {"name": "tmp", "mountPath": SCRATCH},
         *source.mounts(model),
     ]
+    if model.spec.keys_secret:
+        # The whole Secret: a single key of it would stay as it was when the Secret changes.
+        mounts.append({"name": "keys", "mountPath": names.KEYS_DIRECTORY, "readOnly": True})
+    return mounts + (wire(model.spec.volume_mounts) or [])

@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
+from inferno_operator.api import names
 from inferno_operator.api.resource import Model
 from inferno_operator.manifests.source import cache_claim
 
@@ -32,10 +33,18 @@ def scheduling(model: Model) -> dict[str, Any]:
         "nodeSelector": spec.node_selector,
         "tolerations": wire(spec.tolerations),
         "affinity": wire(spec.affinity),
+        "topologySpreadConstraints": _spread(model),
+        "resourceClaims": wire(spec.resource_claims),
         "priorityClassName": spec.priority_class_name,
         "runtimeClassName": spec.runtime_class_name,
     }
     return without_nothing(asked_for)
+
+
+def _spread(model: Model) -> list[dict[str, Any]]:
+    """The constraints; where they do not say which pods count, the model's do."""
+    own = {"labelSelector": {"matchLabels": names.selector_labels(model.identity.name)}}
+    return [own | constraint for constraint in wire(model.spec.topology_spread_constraints) or ()]
 
 
 def wire(value: BaseModel | tuple[BaseModel, ...] | None) -> Any:
