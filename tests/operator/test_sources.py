@@ -114,8 +114,8 @@ def test_a_cache_of_its_own_and_a_prefetch(namespace: Namespace) -> None:
 def test_a_cache_that_was_deleted_comes_back_and_one_that_is_no_longer_asked_for_stays(namespace: Namespace) -> None:
     namespace.model(source=HUB, storage={"claim": {"size": "5Gi"}})
     before = until("the claim", lambda: namespace.get("pvc", "tiny-cache"))
+    namespace.patch("pvc", "tiny-cache", {"metadata": {"finalizers": None}})  # by which it would wait for its pods
     namespace.kubectl("delete", "pvc", "tiny-cache", "--wait=false")
-    namespace.patch("pvc", "tiny-cache", {"metadata": {"finalizers": None}})
 
     def another() -> Any:
         found = namespace.get("pvc", "tiny-cache")
@@ -123,7 +123,7 @@ def test_a_cache_that_was_deleted_comes_back_and_one_that_is_no_longer_asked_for
 
     until("another claim", another)
     namespace.model(source=HUB)
-    namespace.until_observed()
+    namespace.until_condition("SourceResolved", "Unknown", "NotFetched")
     assert namespace.get("pvc", "tiny-cache"), "it holds data"
 
 
