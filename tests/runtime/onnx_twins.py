@@ -78,8 +78,8 @@ class Source:
         return [(text, found[kind]) for text, kind in zip(self.tokens, kinds, strict=True) if kind in found]
 
 
-def decoder(path: Path, folder: Path, export: Export = Export()) -> Path:
-    """The twin of a Llama model, in optimum's layout."""
+def decoder(path: Path, folder: Path, export: Export = Export(), *, positions: int = 0) -> Path:
+    """The twin of a Llama model, in optimum's layout. positions: that it says it has; 0 for as many as the model."""
     source = Source(path)
     size = source.width // source.heads
     _DecoderGraph(source, export).save(folder / export.name)
@@ -88,7 +88,7 @@ def decoder(path: Path, folder: Path, export: Export = Export()) -> Path:
         folder / "config.json",
         model_type="llama",
         vocab_size=len(source.tokens),
-        max_position_embeddings=source.context,
+        max_position_embeddings=positions or source.context,
         num_key_value_heads=source.kv_heads,
         head_dim=size,
         eos_token_id=source.get("tokenizer.ggml.eos_token_id"),
