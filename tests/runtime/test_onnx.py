@@ -54,10 +54,12 @@ def named(export: Export) -> str:
 # What is evaluated
 
 
+@pytest.mark.parametrize("fusion", ["auto", "off"])
 @pytest.mark.parametrize("export", EXPORTS, ids=named)
-def test_however_it_is_exported_it_says_what_its_weights_say(export: Export, tmp_path: Path) -> None:
+def test_however_it_is_exported_it_says_what_its_weights_say(export: Export, fusion: str, tmp_path: Path) -> None:
     source = llama(tmp_path / "model.gguf")
-    made, reference = loaded(onnx_twins.decoder(source, tmp_path / "onnx", export)), loaded(source)
+    made = loaded(onnx_twins.decoder(source, tmp_path / "onnx", export), onnx_fusion=fusion)
+    reference = loaded(source)
     tokens = [[(7 * number + 31 * slot) % 1700 for number in range(24 + 5 * slot)] for slot in range(3)]
     try:
         for backend in (made, reference):  # a prompt whole, one in pieces, and one behind what was cut
@@ -87,14 +89,15 @@ def test_however_it_is_exported_it_says_what_its_weights_say(export: Export, tmp
     ],
 )
 def test_what_cannot_be_padded_is_found_out_and_said(export: Export, together: bool, tmp_path: Path) -> None:
-    made = loaded(onnx_twins.decoder(llama(tmp_path / "model.gguf"), tmp_path / "onnx", export))
+    made = loaded(onnx_twins.decoder(llama(tmp_path / "model.gguf"), tmp_path / "onnx", export), onnx_fusion="off")
     assert ("one sequence at a time" in made.description) == (not together)
     made.close()
 
 
+@pytest.mark.parametrize("fusion", ["auto", "off"])
 @pytest.mark.parametrize("export", [Export(), Export(fused=True)], ids=named)
-def test_drafts_of_several_sequences(export: Export, tmp_path: Path) -> None:
-    made = loaded(onnx_twins.decoder(DEFAULT_MODEL, tmp_path, export))
+def test_drafts_of_several_sequences(export: Export, fusion: str, tmp_path: Path) -> None:
+    made = loaded(onnx_twins.decoder(DEFAULT_MODEL, tmp_path, export), onnx_fusion=fusion)
     try:
         tokens = [(7 * number) % 1700 for number in range(20)]
         for slot in range(4):
@@ -112,10 +115,15 @@ def test_drafts_of_several_sequences(export: Export, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", ["streams", "unified"])
-@pytest.mark.parametrize("export", [Export(), Export(fused=True), Export(positions="counted")], ids=named)
-def test_text_under_load_is_the_text_alone(export: Export, layout: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("export", "fusion"),
+    [(Export(), "auto"), (Export(), "off"), (Export(fused=True), "off"), (Export(positions="counted"), "off")],
+    ids=["fused", "right-aligned", "genai", "alone"],
+)
+def test_text_under_load_is_the_text_alone(export: Export, fusion: str, layout: str, tmp_path: Path) -> None:
     path = onnx_twins.decoder(DEFAULT_MODEL, tmp_path, export)
-    backend = loaded(path, slots=3, context_length=256 if layout == "streams" else 512, kv_layout=layout)
+    context = 256 if layout == "streams" else 512
+    backend = loaded(path, slots=3, context_length=context, kv_layout=layout, onnx_fusion=fusion)
     scheduler = Scheduler(backend, end_tokens=[], step_budget=0.01, clock=time.monotonic, store_bytes=1 << 24)
     work = prompts()
     for first_id in (0, 1000):
@@ -262,7 +270,7 @@ def test_a_file_is_served_with_its_tokenizer_beside_it_or_above(twin: Path, tmp_
     with ServerProcess(str(file), "--name", MODEL) as server:
         assert "Paris" in server.chat(temperature=0).json()["choices"][0]["message"]["content"]
         tuning = server.client.get("/health").json()["engine"]["tuning"]
-        assert tuning == {"threads": 1, "providers": ["CPUExecutionProvider"], "arena": True}
+        assert tuning == {"threads": 1, "providers": ["CPUExecutionProvider"], "arena": True, "fused": True}
 
 
 # Models of the world's
