@@ -50,6 +50,9 @@ bench-step: $(VENV)/.runtime  ## Measure what a step of the engine costs beside 
 bench-http: $(VENV)/.runtime  ## Measure what HTTP costs, with an engine that costs nothing
 	$(BIN)/python -m benchmarks.http $(ARGS)
 
+bench-onnx: $(VENV)/.runtime  ## Compare ONNX models with onnxruntime alone; ARGS="--models FOLDER" says where they are
+	$(BIN)/python -m benchmarks.onnx $(ARGS)
+
 soak: $(VENV)/.runtime  ## Ten minutes of random requests, after which the memory must be what it was
 	$(BIN)/python -m benchmarks.soak $(ARGS)
 
@@ -74,4 +77,4 @@ $(VENV)/.dev: $(UV) requirements/dev.txt requirements/build.txt runtime/pyprojec
 	@$(PYTHON) scripts/install.py dev
 	@touch $@ $(VENV)/.runtime
 
-.PHONY: help run test unit lint format manifests docs images bench bench-step bench-http soak lock clean
+.PHONY: help run test unit lint format manifests docs images bench bench-step bench-http bench-onnx soak lock clean
