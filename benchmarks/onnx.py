@@ -28,6 +28,7 @@ from benchmarks.processes import running
 from benchmarks.runner import play
 from benchmarks.stats import Figures, Spread, ratios, summarize
 
+FIGURES = Path("benchmarks", "onnx.json")  # beside the page
 DECODER, ENCODER = "inferno-tiny-onnx", "all-MiniLM-L6-v2-onnx"
 _WORDS = [
     "the",
@@ -186,7 +187,9 @@ def main() -> None:
     parser.add_argument("--models", type=Path, default=os.environ.get("INFERNO_TEST_MODELS"))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--share", type=float, default=1.0, help="how much of each load to run")
-    parser.add_argument("--write", type=Path, metavar="JSON", help="write the figures of all rounds to this file")
+    parser.add_argument(
+        "--write", type=Path, metavar="FOLDER", help=f"write the figures to {FIGURES} in it, for `make bench` to report"
+    )
     parser.add_argument("--peer", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peer:
@@ -203,15 +206,18 @@ def main() -> None:
                 kept.append(figures)
     print(table(rounds))
     if options.write:
-        options.write.write_text(json.dumps(rounds, indent=1) + "\n")
+        (options.write / FIGURES).parent.mkdir(parents=True, exist_ok=True)
+        (options.write / FIGURES).write_text(json.dumps(rounds, indent=1) + "\n")
 
 
 def table(rounds: dict[str, tuple[list[Figures], list[Figures]]]) -> str:
     """What was measured, as markdown."""
     lines = ["| load | figure | Inferno | onnxruntime alone | ratio | target |", "|---|---|---|---|---|---|"]
     for one in COMPARISONS:
-        ours, theirs = rounds[one.load.name]
+        ours, theirs = rounds.get(one.load.name, ([], []))
         measured = ratios(ours, theirs, one.figure, less_is_better=False)
+        if measured is None:
+            continue
         shown = [_middle(figures, one.figure) for figures in (ours, theirs)]
         title = one.figure.replace("_per_second", "/s")
         lines.append(f"| {one.load.title} | {title} | {shown[0]} | {shown[1]} | {measured} | ≥ {one.goal} |")
