@@ -52,6 +52,8 @@ bench-http: $(VENV)/.runtime  ## Measure what HTTP costs, with an engine that co
 
 bench-operator: $(VENV)/.dev  ## Measure what the operator costs with 1,000 and 10,000 models, half an hour; ARGS="--large 0 --quiet 60" takes two minutes
 	$(BIN)/python -m benchmarks.operator $(ARGS)
+bench-onnx: $(VENV)/.runtime  ## Compare ONNX models with onnxruntime alone; ARGS="--models FOLDER" says where they are
+	$(BIN)/python -m benchmarks.onnx $(ARGS)
 
 soak: $(VENV)/.runtime  ## Ten minutes of random requests, after which the memory must be what it was
 	$(BIN)/python -m benchmarks.soak $(ARGS)
@@ -77,4 +79,4 @@ $(VENV)/.dev: $(UV) requirements/dev.txt requirements/build.txt runtime/pyprojec
 	@$(PYTHON) scripts/install.py dev
 	@touch $@ $(VENV)/.runtime
 
-.PHONY: help run test unit lint format manifests docs images bench bench-step bench-http bench-operator soak lock clean
+.PHONY: help run test unit lint format manifests docs images bench bench-step bench-http bench-operator bench-onnx soak lock clean

@@ -74,12 +74,12 @@ def servers(built: Built, best: dict[str, tuple[str, ...]]) -> dict[str, Server]
     return {server.name: server for server in known}
 
 
-def _inferno_command() -> str:
+def inferno_command() -> str:
     return str(Path(sys.executable).parent / "inferno")
 
 
 def _inferno_help() -> str:
-    result = subprocess.run([_inferno_command(), "serve", "--help"], capture_output=True, text=True, timeout=60)
+    result = subprocess.run([inferno_command(), "serve", "--help"], capture_output=True, text=True, timeout=60)
     return result.stdout
 
 
@@ -100,7 +100,7 @@ def _inferno(
         return ["--slots", str(load.slots), "--context-length", str(load.context), *kept, *flags]
 
     def start(load: Load, port: int, folder: Path) -> Start:
-        command = [_inferno_command(), "serve", str(built.model_for(load)), "--name", MODEL, "--port", str(port)]
+        command = [inferno_command(), "serve", str(built.model_for(load)), "--name", MODEL, "--port", str(port)]
         return Start([*command, *UNLIMITED, *words(load)])
 
     def shown(load: Load) -> str:

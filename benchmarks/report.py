@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks import plot
+from benchmarks import onnx, plot
 from benchmarks.loads import LOADS
 from benchmarks.runner import Results
 from benchmarks.stats import TITLES, Figures, Spread, ratios, short, spread
@@ -38,6 +38,15 @@ drop a request when the next one comes.
 """
 
 
+_ONNX = """## ONNX
+
+By `make bench-onnx`: inferno-tiny and all-MiniLM-L6-v2 as ONNX, beside what onnxruntime does in a process of its own.
+Text is compared with a loop over one sequence that hands the cache over from token to token; vectors with texts that are
+tokenized before, and put together with those of their length. The embeddings load is that of the figures above.
+
+"""
+
+
 def ratio_rows(results: Results) -> list[tuple[Target, Spread, bool | None]]:
     """Every target that was measured, with what was measured, and whether that reaches it."""
     rows = []
@@ -64,8 +73,8 @@ def text(results: Results) -> str:
     return "\n\n".join(parts)
 
 
-def markdown(results: Results, facts: dict[str, str], plots: list[tuple[str, str]]) -> str:
-    """The page. `plots` are titles and addresses."""
+def markdown(results: Results, facts: dict[str, str], plots: list[tuple[str, str]], onnx_table: str = "") -> str:
+    """The page. `plots` are titles and addresses; onnx_table: what ONNX models were compared to, if they were."""
     parts = [_INTRODUCTION, "## The machine\n\n" + _table(("", ""), list(facts.items()))]
     rows = [
         (
@@ -90,6 +99,8 @@ def markdown(results: Results, facts: dict[str, str], plots: list[tuple[str, str
     for name, by_server in results.rounds.items():
         load = LOADS[name]
         parts.append(f"### {load.title}\n\n{load.what}\n\n{_figures_table(results, by_server)}")
+    if onnx_table:
+        parts.append(_ONNX + onnx_table)
     parts.append(_flags(results))
     if results.raw_rates:
         parts.append("## What libllama alone does\n\nTokens per second by batched-bench.\n\n" + _raw_table(results))
@@ -108,7 +119,10 @@ def write(results: Results, facts: dict[str, str], docs: Path) -> list[Path]:
         (folder / file).write_text(drawing)
         written.append(folder / file)
     page = docs / "benchmarks.md"
-    page.write_text(markdown(results, facts, [(title, f"benchmarks/{file}") for file, (title, _) in drawn.items()]))
+    plots = [(title, f"benchmarks/{file}") for file, (title, _) in drawn.items()]
+    saved = docs / onnx.FIGURES
+    table = onnx.table(json.loads(saved.read_text())) if saved.exists() else ""
+    page.write_text(markdown(results, facts, plots, table))
     data = folder / "results.json"
     data.write_text(json.dumps(_rounded({"machine": facts, **asdict(results)}), indent=1, ensure_ascii=False) + "\n")
     return [page, *written, data]

@@ -15,7 +15,7 @@ from inferno_runtime.worker.generation import Generation
 from tests.conformance.conftest import Serve
 from tests.conformance.covering import covers
 from tests.conformance.models import Model
-from tests.conformance.trouble import ENDLESS, LONG_CONTEXT
+from tests.conformance.trouble import ENDLESS
 from tests.conformance.wire import STORY, Socket, chunks_of, events_of, said, text_of, tokens_of
 from tests.runtime.process import MODEL, ServerProcess, eventually
 from tests.unit.server.conftest import Start
@@ -140,13 +140,12 @@ def test_text_is_cut_at_whole_code_points(serve: Serve, model: Model, transport:
 
 @covers("streaming.client-gone")
 @pytest.mark.parametrize("transport", ["whole", *TRANSPORTS])
-def test_a_client_that_goes_leaves_nothing_behind(serve: Serve, transport: str) -> None:
-    with serve(*LONG_CONTEXT) as server:
-        with closing(begun(server, transport)) as going:
-            next(going)
-            eventually(lambda: server.active() == 1, "the request is active")
-        eventually(lambda: server.active() == 0, "its slot is free")
-        eventually(lambda: server.client.get("/health").json()["engine"]["kv_usage"] == 0, "its cells are free")
+def test_a_client_that_goes_leaves_nothing_behind(roomy: ServerProcess, transport: str) -> None:
+    with closing(begun(roomy, transport)) as going:
+        next(going)
+        eventually(lambda: roomy.active() == 1, "the request is active")
+    eventually(lambda: roomy.active() == 0, "its slot is free")
+    eventually(lambda: roomy.client.get("/health").json()["engine"]["kv_usage"] == 0, "its cells are free")
 
 
 def begun(server: ServerProcess, transport: str) -> Generator[None]:

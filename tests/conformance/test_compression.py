@@ -1,15 +1,13 @@
 """Compression: what is negotiated, what stays plain, and streams that can be read as they come."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.conformance.conftest import Serve
 from tests.conformance.covering import covers
-from tests.conformance.trouble import ENDLESS, LONG_CONTEXT
+from tests.conformance.trouble import ENDLESS
 from tests.conformance.wire import STORY
 from tests.runtime.process import MODEL, ServerProcess, eventually
 from tests.runtime.test_compression import decoder
@@ -80,27 +78,20 @@ def said(stream: bytes) -> str:
     return "".join(json.loads(event)["choices"][0]["text"] for event in events)
 
 
-@pytest.fixture(scope="module")
-def long(serve: Serve) -> Iterator[ServerProcess]:
-    """A server whose streams can go on for long."""
-    with serve(*LONG_CONTEXT) as server:
-        yield server
-
-
 @covers("compression.flushed")
 @pytest.mark.parametrize("coding", CODINGS)
 @pytest.mark.parametrize("path", ["/v1/completions", "/v1/stream/sse"])
-def test_an_event_can_be_read_as_soon_as_it_has_come(long: ServerProcess, coding: str, path: str) -> None:
+def test_an_event_can_be_read_as_soon_as_it_has_come(roomy: ServerProcess, coding: str, path: str) -> None:
     body = {"model": MODEL, "prompt": STORY, "stream": True, **ENDLESS}
-    with long.client.stream("POST", path, json=body, headers={"Accept-Encoding": coding}) as response:
+    with roomy.client.stream("POST", path, json=body, headers={"Accept-Encoding": coding}) as response:
         assert response.headers["content-encoding"] == coding
         decode, pieces = decoder(coding), response.iter_raw()
         text = b""
         while b"\n\n" not in text:
             text += decode(next(pieces))
         assert b"data: {" in text
-        assert long.active() == 1  # tens of thousands of tokens are still to come
-    eventually(lambda: long.active() == 0, "the client has gone")
+        assert roomy.active() == 1  # tens of thousands of tokens are still to come
+    eventually(lambda: roomy.active() == 0, "the client has gone")
 
 
 @covers("compression.small-bodies")

@@ -18,6 +18,7 @@ from tests.runtime.onnx_graph import Graph
 _QWEN2 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+WINDOW = 100  # tokens that attention with one sees
 _WORD = "\N{LOWER ONE EIGHTH BLOCK}"  # before the first piece of a word, in a GGUF file
 _POOLING_SWITCHES = {
     gguf.PoolingType.MEAN: "pooling_mode_mean_tokens",
@@ -34,7 +35,7 @@ class Export:
     counted, though there is an input. merged: two branches, of which the one with a past was made for one token at a time.
     kept: with an input that says how many logits are wanted. external: with the weights in a file of their own.
     fused: with onnxruntime's own operator for attention, as onnxruntime-genai writes it: it counts a row's tokens by its
-    mask, and wants them at the row's beginning.
+    mask, and wants them at the row's beginning. odd: with something in its attention that the twin has not.
     """
 
     positions: Literal["given", "counted", "ignored"] = "given"
@@ -43,6 +44,7 @@ class Export:
     kept: bool = False
     external: bool = False
     fused: bool = False
+    odd: Literal["", "halves turned", "norms", "window", "scale"] = ""
     name: str = "model.onnx"
 
 
@@ -78,8 +80,8 @@ class Source:
         return [(text, found[kind]) for text, kind in zip(self.tokens, kinds, strict=True) if kind in found]
 
 
-def decoder(path: Path, folder: Path, export: Export = Export()) -> Path:
-    """The twin of a Llama model, in optimum's layout."""
+def decoder(path: Path, folder: Path, export: Export = Export(), *, positions: int = 0) -> Path:
+    """The twin of a Llama model, in optimum's layout. positions: that it says it has; 0 for as many as the model."""
     source = Source(path)
     size = source.width // source.heads
     _DecoderGraph(source, export).save(folder / export.name)
@@ -89,7 +91,7 @@ def decoder(path: Path, folder: Path, export: Export = Export()) -> Path:
         architectures=["LlamaForCausalLM"],
         model_type="llama",
         vocab_size=len(source.tokens),
-        max_position_embeddings=source.context,
+        max_position_embeddings=positions or source.context,
         num_key_value_heads=source.kv_heads,
         head_dim=size,
         eos_token_id=source.get("tokenizer.ggml.eos_token_id"),
@@ -217,14 +219,22 @@ class _DecoderGraph:
         q = graph.heads(self._linear(graph, h, f"{name}.attn_q"), source.kv_heads, groups, self._size)
         k = graph.heads(self._linear(graph, h, f"{name}.attn_k"), source.kv_heads, self._size)
         v = graph.heads(self._linear(graph, h, f"{name}.attn_v"), source.kv_heads, self._size)
-        q, k = self._rotate(graph, q, cos, sin, grouped=True), self._rotate(graph, k, cos, sin)
+        if self._export.odd == "norms":
+            q = graph.heads(self._linear(graph, h, f"{name}.attn_q"), source.heads, self._size)
+            q, k = (graph.op("Div", x, graph.op("ReduceL2", x, axes=[-1])) for x in (q, k))
+            q = self._rotate(graph, q, cos, sin)
+            q = graph.op("Reshape", q, graph.ints(0, source.kv_heads, groups, -1, self._size))
+        else:
+            q = self._rotate(graph, q, cos, sin, grouped=True)
+        k = self._rotate(graph, k, cos, sin)
         k, v = (
             self._extended(graph, new, f"{layer}.{kind}", named, behind_a_past, present)
             for new, kind in ((k, "key"), (v, "value"))
         )
         k, v = (graph.op("Unsqueeze", value, graph.ints(2)) for value in (k, v))
         scores = graph.op("MatMul", q, graph.op("Transpose", k, perm=[0, 1, 2, 4, 3]))
-        scores = graph.op("Add", graph.op("Mul", scores, graph.value(self._size**-0.5)), bias)
+        scale = 0.1 if self._export.odd == "scale" else self._size**-0.5
+        scores = graph.op("Add", graph.op("Mul", scores, graph.value(scale)), bias)
         y = graph.op("MatMul", graph.op("Softmax", scores, axis=-1), v)
         y = graph.op("Transpose", y, perm=[0, 3, 1, 2, 4])
         return graph.op("Reshape", y, graph.ints(0, 0, source.width))
@@ -280,17 +290,19 @@ class _DecoderGraph:
         return speeds
 
     def _rotate(self, graph: Graph, x: str, cos: str, sin: str, *, grouped: bool = False) -> str:
-        """Turn the pairs of neighbouring numbers of each head. grouped: heads have two axes."""
+        """Turn pairs of numbers of each head: neighbours, or half a head apart. grouped: heads have two axes."""
         lead = (0, 0, 0, 0) if grouped else (0, 0, 0)
-        pairs = graph.op("Reshape", x, graph.ints(*lead, self._size // 2, 2))
+        halves = self._export.odd == "halves turned"
+        shape, axis = ((2, self._size // 2), -2) if halves else ((self._size // 2, 2), -1)
+        pairs = graph.op("Reshape", x, graph.ints(*lead, *shape))
         if grouped:
             cos, sin = (graph.op("Unsqueeze", value, graph.ints(1)) for value in (cos, sin))
-        a, b = (graph.op("Gather", pairs, graph.value(at, np.int64), axis=-1) for at in (0, 1))
+        a, b = (graph.op("Gather", pairs, graph.value(at, np.int64), axis=axis) for at in (0, 1))
         turned = (
             graph.op("Sub", graph.op("Mul", a, cos), graph.op("Mul", b, sin)),
             graph.op("Add", graph.op("Mul", a, sin), graph.op("Mul", b, cos)),
         )
-        joined = graph.op("Concat", *(graph.op("Unsqueeze", part, graph.ints(-1)) for part in turned), axis=-1)
+        joined = graph.op("Concat", *(graph.op("Unsqueeze", part, graph.ints(axis)) for part in turned), axis=axis)
         return graph.op("Reshape", joined, graph.ints(*lead, self._size))
 
     def _bias(self, graph: Graph, columns: str, total: str, *, causal: bool) -> str:
@@ -300,6 +312,9 @@ class _DecoderGraph:
             everything = self._range(graph, graph.value(0, np.int64), total)
             before = graph.op("LessOrEqual", everything, graph.op("Unsqueeze", columns, graph.ints(1)))
             seen = graph.op("And", seen, before)
+        if self._export.odd == "window":
+            first = graph.op("Sub", graph.op("Unsqueeze", columns, graph.ints(1)), graph.value(WINDOW, np.int64))
+            seen = graph.op("And", seen, graph.op("Less", first, self._range(graph, graph.value(0, np.int64), total)))
         return graph.op("Where", seen, graph.value(0.0), graph.value(np.finfo(np.float32).min))
 
     def _range(self, graph: Graph, start: str, end: str) -> str:

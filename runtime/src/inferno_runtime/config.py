@@ -158,6 +158,11 @@ class EngineConfig(Config):
         default="on",
         description="Whether onnxruntime keeps the memory that a step took for the next one; off gives it back, and is slower.",
     )
+    onnx_fusion: Literal["auto", "off"] = Field(
+        default="auto",
+        description="Whether an ONNX model's attention is replaced by onnxruntime's own operator for it, which keeps the cache where it is. "
+        "auto does so on a CPU where both were tried to compute the same.",
+    )
     pooling: Literal["mean", "cls", "last"] | None = Field(
         default=None,
         description="How a model that embeds makes one vector of those of its tokens: their mean, or that of the first (cls) or the last token. "

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from xml.etree import ElementTree
 
-from benchmarks import plot, report
+from benchmarks import onnx, plot, report
 from benchmarks.runner import Results, publishable
 from benchmarks.stats import Spread
 from benchmarks.targets import BEST, INFERNO, LLAMA_SERVER, RAW
@@ -114,3 +114,14 @@ def test_marks_have_their_colours() -> None:
     assert "a &amp; b" in drawing
     assert "#2f9e44" in drawing
     assert "#e03131" in drawing
+
+
+def test_what_was_measured_of_onnx_models_is_on_the_page(tmp_path: Path) -> None:
+    report.write(results(), {}, tmp_path)
+    assert "## ONNX" not in (tmp_path / "benchmarks.md").read_text()
+    figures = [[{"tokens_per_second": speed} for speed in speeds] for speeds in ((410, 400, 390), (100, 100, 100))]
+    (tmp_path / onnx.FIGURES).write_text(json.dumps({"decode8": figures}))
+    report.write(results(), {}, tmp_path)
+    page = (tmp_path / "benchmarks.md").read_text()
+    assert "| decode, 8 at a time | tokens/s | 400 (390–410) | 100 (100–100) | 4.00 (3.90–4.10) | ≥ 4.0 |" in page
+    assert "decode, 1 at a time" not in page

@@ -68,7 +68,7 @@ class Block:
         self._planes = planes
         self._left = left
         self._columns: list[list[int]] = [[] for _ in range(rows)]
-        self._mask = np.zeros((rows, _room(width)), dtype=np.bool_)
+        self._mask = np.zeros((rows, room(width)), dtype=np.bool_)
         self._lent = front is not None
         self._back: list[NDArray[np.generic]] | None = None
         self.front = front if front is not None else self._allocate(width)
@@ -141,7 +141,7 @@ class Block:
         self._lent = False
         self.width += by
         if self.width > self._mask.shape[1]:
-            self._mask = np.pad(self._mask, ((0, 0), (0, _room(self.width) - self._mask.shape[1])))
+            self._mask = np.pad(self._mask, ((0, 0), (0, room(self.width) - self._mask.shape[1])))
         for row, count in enumerate(counts):
             if count:
                 new = self._new(row, self.width, count)
@@ -159,14 +159,7 @@ class Block:
 
     def _allocate(self, width: int) -> list[NDArray[np.generic]]:
         """Memory for a block of this width, with room to grow."""
-        shapes = [plane.shape(len(self.slots), _room(width)) for plane in self._planes]
-        size = sum(int(np.prod(shape)) * plane.type.itemsize for shape, plane in zip(shapes, self._planes, strict=True))
-        if size > _LARGE and size > memory_available():
-            raise OutOfMemory(f"no {size >> 20} MiB for the cache")
-        try:
-            return [np.empty(int(np.prod(s)), dtype=plane.type) for s, plane in zip(shapes, self._planes, strict=True)]
-        except MemoryError:
-            raise OutOfMemory(f"no {size >> 20} MiB for the cache") from None
+        return allocate(self._planes, [plane.shape(len(self.slots), room(width)) for plane in self._planes])
 
 
 class Cache:
@@ -205,6 +198,13 @@ class Cache:
         elif place := self._places.get(slot):
             place[0].cut(place[1], length)
 
+    def copy(self, source: int, target: int) -> None:
+        """Give a slot what another one holds."""
+        data = self.save(source)
+        self.clear(target)
+        if data is not None:
+            self.restore(target, data)
+
     def save(self, slot: int) -> Saved | None:
         """A copy of a slot's cells; None if it has none."""
         place = self._places.get(slot)
@@ -213,7 +213,7 @@ class Cache:
         block, row = place
         length = block.length(row)
         data = np.empty(length * self.cell_bytes, dtype=np.uint8)
-        for part, cells in zip(self._parts(data, length), block.cells(row), strict=True):
+        for part, cells in zip(parts(self._planes, data, length), block.cells(row), strict=True):
             part.reshape(cells.shape)[...] = cells
         return data.data
 
@@ -221,7 +221,7 @@ class Cache:
         """Give a slot cells that were saved, which it only refers to until it has some of its own."""
         length = len(data) // self.cell_bytes
         self.clear(slot)
-        front = self._parts(np.frombuffer(data, dtype=np.uint8), length)
+        front = parts(self._planes, np.frombuffer(data, dtype=np.uint8), length)
         block = Block(self._planes, 1, length, front=front)
         block.give(0, slot, range(length))
         self._places[slot] = block, 0
@@ -289,17 +289,30 @@ class Cache:
         self._places[slot] = own, 0
         return own
 
-    def _parts(self, data: NDArray[np.uint8], length: int) -> list[NDArray[np.generic]]:
-        """The planes' parts of saved cells."""
-        parts: list[NDArray[np.generic]] = []
-        start = 0
-        for plane in self._planes:
-            end = start + length * plane.cell_bytes
-            parts.append(data[start:end].view(plane.type))
-            start = end
-        return parts
+
+def parts(planes: Sequence[Plane], data: NDArray[np.uint8], length: int) -> list[NDArray[np.generic]]:
+    """Of each plane what there is in so many saved cells."""
+    found: list[NDArray[np.generic]] = []
+    start = 0
+    for plane in planes:
+        end = start + length * plane.cell_bytes
+        found.append(data[start:end].view(plane.type))
+        start = end
+    return found
 
 
-def _room(width: int) -> int:
+def allocate(planes: Sequence[Plane], shapes: Sequence[tuple[int, ...]]) -> list[NDArray[np.generic]]:
+    """Memory for a tensor of each plane's type. Raises `OutOfMemory`."""
+    sizes = [int(np.prod(shape)) for shape in shapes]
+    total = sum(size * plane.type.itemsize for size, plane in zip(sizes, planes, strict=True))
+    if total > _LARGE and total > memory_available():
+        raise OutOfMemory(f"no {total >> 20} MiB for the cache")
+    try:
+        return [np.empty(size, dtype=plane.type) for size, plane in zip(sizes, planes, strict=True)]
+    except MemoryError:
+        raise OutOfMemory(f"no {total >> 20} MiB for the cache") from None
+
+
+def room(width: int) -> int:
     """Columns that memory is taken for: doubled as they are needed."""
     return max(_LEAST_COLUMNS, 1 << max(width - 1, 0).bit_length())

@@ -19,9 +19,10 @@ from inferno_runtime.models.onnx import describe
 
 _DEFAULT_CONTEXT = 8192  # tokens
 _MAX_BATCH = 2048  # tokens; the time that a batch may take ends it sooner
+_PASS = 512  # tokens that are evaluated at once: the states of more do not fit into a core's cache
 _MAX_SEQUENCES = 256
 _PADDING = 0.125  # of a batch may be padding: more costs more than another pass over the weights
-_SMALL = 256  # tokens; a batch that is smaller takes more padding, for every pass has a cost of its own
+_SMALL = 128  # tokens of padding that any batch takes, for every pass has a cost of its own
 _POOLED = ("sentence_embedding", "text_embeds", "pooled_embeddings")
 _STATES = ("token_embeddings", "last_hidden_state", "hidden_states")
 _KNOWN_MODULES = frozenset({"Transformer", "Pooling", "Normalize"})
@@ -58,7 +59,7 @@ class OnnxEncoder:
 
     def encode(self, sequences: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         vectors = np.empty((len(sequences), self.info.dimensions), dtype=np.float32)
-        for batch in batches([len(tokens) for tokens in sequences], self.max_batch):
+        for batch in batches([len(tokens) for tokens in sequences], min(_PASS, self.max_batch)):
             vectors[batch] = self._encode([sequences[index] for index in batch])
         return vectors
 
@@ -170,8 +171,7 @@ def batches(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
     tokens = 0
     for index in sorted(range(len(lengths)), key=lengths.__getitem__):
         padded = (len(batch) + 1) * lengths[index]
-        slack = _PADDING * padded if padded > _SMALL else _SMALL
-        if batch and (padded > most or padded - tokens - lengths[index] > slack):
+        if batch and (padded > most or padded - tokens - lengths[index] > max(_PADDING * padded, _SMALL)):
             yield batch
             batch, tokens = [], 0
         batch.append(index)

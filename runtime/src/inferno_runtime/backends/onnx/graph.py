@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from inferno_runtime.backends.base import BackendError, ModelError
 from inferno_runtime.backends.onnx.cache import Block, Plane
+from inferno_runtime.backends.onnx.rows import Rows
 from inferno_runtime.backends.onnx.session import Node, Session, failure
 from inferno_runtime.models.layout import PAST_INPUT, Layout
 
@@ -20,7 +21,7 @@ _HOW_TO_EXPORT = "export it with a cache (optimum's text-generation-with-past)"
 
 
 class DecoderGraph:
-    """Runs a session over the cells of a block."""
+    """Runs a session over the cells of a block, or over rows in place."""
 
     def __init__(self, layout: Layout, session: Session) -> None:
         """Raises `ModelError`."""
@@ -31,7 +32,9 @@ class DecoderGraph:
         self._check_inputs()
         self._kept = next((self._inputs[name] for name in _KEPT if name in self._inputs), None)
         self._type = np.dtype(session.outputs["logits"].type)
-        self._binding = session.inner.io_binding()
+        self._binding = session.inner.io_binding()  # of blocks
+        self._bindings: dict[tuple[int, int], Any] = {}  # of rows
+        self._place: tuple[Rows, int] | None = None  # where those are
         self._logits: NDArray[Any] = np.empty(0, dtype=self._type)
         self.vocabulary, self.last_only = self._try_out()
 
@@ -52,48 +55,86 @@ class DecoderGraph:
         Raises `OutOfMemory` or `BackendError`, and then nothing has changed.
         """
         rows, by = tokens.shape
-        feeds = self._feeds(block, tokens, starts, counts, wanted)
+        firsts = [start + count - by for start, count in zip(starts, counts, strict=True)]
+        feeds = self._feeds(block.mask(by, counts), tokens, firsts, wanted, behind=block.width > 0)
+        back = block.back(by)
+        for plane, past, present in zip(self.planes, block.front, back, strict=True):
+            _bind_plane(self._binding.bind_input, plane, plane.past, past, rows, block.width)
+            _bind_plane(self._binding.bind_output, plane, plane.present, present, rows, block.width + by)
+        logits = self._run(self._binding, feeds, wanted)
+        block.advance(by, counts)
+        return logits
+
+    def run_rows(self, rows: Rows, first: int, tokens: NDArray[np.int64], wanted: int) -> NDArray[np.float32]:
+        """Evaluate tokens behind the cells of consecutive slots, where they are.
+
+        tokens: shape (slots, tokens) for the slots from `first` on, of which there is one where there are several tokens.
+
+        Returns logits as `run` does. The slots' lengths are not changed. Raises `OutOfMemory` or `BackendError`.
+        """
+        count, by = tokens.shape
+        starts = [rows.length(slot) for slot in range(first, first + count)]
+        rows.reserve(max(starts) + by)
+        ends = np.array(starts)[:, None] + by
+        mask = np.arange(max(starts) + by) < ends
+        feeds = self._feeds(mask, tokens, starts, wanted, behind=True)
+        return self._run(self._bound(rows, first, count), feeds, wanted)
+
+    def _bound(self, rows: Rows, first: int, count: int) -> Any:
+        """A binding of the rows of some slots, made once for as long as they stay where they are."""
+        if self._place != (rows, rows.width):
+            self._place = rows, rows.width
+            self._bindings.clear()
+        binding = self._bindings.get((first, count))
+        if binding is None:
+            binding = self._bindings[first, count] = self._session.inner.io_binding()
+            for past, present, kind, shape, address in rows.tensors(first, count):
+                binding.bind_input(past, "cpu", 0, kind, shape, address)
+                binding.bind_output(present, "cpu", 0, kind, shape, address)
+        return binding
+
+    def _run(self, binding: Any, feeds: dict[str, NDArray[Any]], wanted: int) -> NDArray[np.float32]:
+        """Run with a cache that is bound."""
+        rows, by = feeds["input_ids"].shape
         kept = 1 if self.last_only else max(wanted, 1) if self._kept else by
         shape = (rows, kept, self.vocabulary)
         size = rows * kept * self.vocabulary
         if len(self._logits) < size:
             self._logits = np.empty(size, dtype=self._type)
-        back = block.back(by)
-        binding = self._binding
         for name, value in feeds.items():
             binding.bind_input(name, "cpu", 0, value.dtype, value.shape, value.ctypes.data)
         binding.bind_output("logits", "cpu", 0, self._type, shape, self._logits.ctypes.data)
-        for plane, past, present in zip(self.planes, block.front, back, strict=True):
-            _bind_plane(binding.bind_input, plane, plane.past, past, rows, block.width)
-            _bind_plane(binding.bind_output, plane, plane.present, present, rows, block.width + by)
         try:
-            self._session.inner.run_with_iobinding(self._binding)
+            self._session.inner.run_with_iobinding(binding)
         except Exception as error:
             raise failure(error) from error
-        block.advance(by, counts)
         return self._logits[:size].reshape(shape).astype(np.float32, copy=False)
 
     def _feeds(
-        self, block: Block, tokens: NDArray[np.int64], starts: Sequence[int], counts: Sequence[int], wanted: int
+        self,
+        mask: NDArray[np.bool_],
+        tokens: NDArray[np.int64],
+        firsts: Sequence[int],
+        wanted: int,
+        *,
+        behind: bool,
     ) -> dict[str, NDArray[Any]]:
-        """All inputs but the cache."""
-        by = tokens.shape[1]
+        """All inputs but the cache. firsts: the position of each row's first token, where it is its own; behind: whether
+        there is a past."""
         feeds: dict[str, NDArray[Any]] = {"input_ids": tokens}
         if "attention_mask" in self._inputs:
-            feeds["attention_mask"] = block.mask(by, counts)
+            feeds["attention_mask"] = mask
         if "position_ids" in self._inputs:
-            firsts = np.array([start + count - by for start, count in zip(starts, counts, strict=True)])
-            feeds["position_ids"] = np.maximum(firsts[:, None] + np.arange(by), 0)
+            feeds["position_ids"] = np.maximum(np.array(firsts)[:, None] + np.arange(tokens.shape[1]), 0)
         if _BRANCH in self._inputs:
-            feeds[_BRANCH] = np.array([block.width > 0])
+            feeds[_BRANCH] = np.array([behind])
         if self._kept is not None:
             feeds[self._kept.name] = np.full((1,) * len(self._kept.shape), max(wanted, 1))
         return {name: np.asarray(value, dtype=self._inputs[name].type, order="C") for name, value in feeds.items()}
 
     def _try_out(self) -> tuple[int, bool]:
         """Evaluate two tokens. Returns the size of the vocabulary, and whether only the last token is given logits."""
-        block = Block(self.planes, 1, 0)
-        feeds = self._feeds(block, np.zeros((1, 2), dtype=np.int64), [0], [2], 2)
+        feeds = self._feeds(np.ones((1, 2), dtype=np.bool_), np.zeros((1, 2), dtype=np.int64), [0], 2, behind=False)
         for plane in self.planes:
             feeds |= {name: np.empty((1, plane.heads, 0, plane.size), dtype=plane.type) for name in plane.past}
         try:

@@ -15,7 +15,8 @@ from inferno_runtime.cpu import cpu_quota
 from inferno_runtime.models.layout import Layout
 from inferno_runtime.models.onnx import Description
 
-_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+FOLDER_OPTION = "session.model_external_initializers_file_folder_path"
 _FATAL = 4  # of onnxruntime's severities: anything less is in the exceptions as well
 # What its messages begin with: a code, what it was doing, and the function of C++ that says it.
 _CODE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
@@ -52,16 +53,15 @@ class Node:
 class Session:
     """A loaded graph."""
 
-    def __init__(self, layout: Layout, config: EngineConfig) -> None:
-        """Raises `ModelError`."""
+    def __init__(self, layout: Layout, config: EngineConfig, graph: bytes | None = None) -> None:
+        """graph: what there is to load instead of the layout's file, whose place it takes. Raises `ModelError`."""
         self._model = layout.model
         self.threads = config.threads or cpu_quota()
-        usable = onnxruntime.get_available_providers()
-        self.providers = [name for name in (_CUDA, _CPU) if name in usable and (name == _CPU or config.gpu_layers)]
+        self.providers = chosen_providers(config)
         self.arena = config.onnx_arena == "on"
         try:
             self.inner = onnxruntime.InferenceSession(
-                str(layout.model), self._options(), providers=self.providers, enable_fallback=0
+                graph or str(layout.model), self._options(), providers=self.providers, enable_fallback=0
             )
         except Exception as error:  # its exceptions have no common class of their own
             raise ModelError(f"{layout.model}: {explain(error)}") from None
@@ -96,12 +96,20 @@ class Session:
         options.log_severity_level = _FATAL
         # Threads spin while a graph runs, and not when it is done: the core is the server's then.
         options.add_session_config_entry("session.force_spinning_stop", "1")
+        # Where weights beside the graph are looked for if it comes without its own place.
+        options.add_session_config_entry(FOLDER_OPTION, str(self._model.parent))
         return options
 
     def _node(self, node: Any) -> Node:
         if node.type not in TYPES:
             raise ModelError(f"{self._model}: '{node.name}' is a {node.type}, which is not supported")
         return Node(node.name, TYPES[node.type], tuple(n if isinstance(n, int) else None for n in node.shape))
+
+
+def chosen_providers(config: EngineConfig) -> list[str]:
+    """What evaluates the graph, the first that can."""
+    usable = onnxruntime.get_available_providers()
+    return [name for name in (_CUDA, CPU) if name in usable and (name == CPU or config.gpu_layers)]
 
 
 def explain(error: Exception) -> str:
