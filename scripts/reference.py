@@ -163,7 +163,7 @@ def paths() -> dict[str, list[Operation]]:
 def path_row(path: str, operations: list[Operation]) -> tuple[str, ...]:
     """What a path is for."""
     first = operations[0]
-    names = f"`{path}`" + (f", `{path.removeprefix('/v1')}`" if first.streams_one else "")
+    names = f"`{path}`" + (f", `{path.removeprefix('/v1')}`" if first.bare else "")
     methods = ", ".join(f"`{operation.method.upper()}`" for operation in operations)
     return names, methods, first.summary, "yes" if first.keyed else "", "yes" if first.metered else ""
 

@@ -48,12 +48,12 @@ def digest(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     lines = hashlib.sha256()
-    for name in sorted(map(os.fsencode, _files(path))):
+    for name in sorted(map(os.fsencode, files_in(path))):
         lines.update(digest(path / os.fsdecode(name)).encode() + b"  ./" + name + b"\n")
     return lines.hexdigest()
 
 
-def _files(folder: Path) -> Iterator[str]:
+def files_in(folder: Path) -> Iterator[str]:
     """The files in a folder and below, by their names from there, but for those that are hidden."""
     for place, folders, names in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
