@@ -89,7 +89,11 @@ async def test_they_need_a_key_and_count(start: Start, tmp_path: Path, path: str
     keys = tmp_path / "keys.yaml"
     keys.write_text("- {name: one, key: sk-one}\n- {name: other, key: sk-other, models: [other]}\n")
     server = await start(FakeEngine(), keys_file=str(keys), requests_per_minute=1)
-    fields = {"/tokenize": {"prompt": "a"}, "/v1/detokenize": {"tokens": [97]}, "/apply-template": {"messages": CHAT}}
+    fields: dict[str, Any] = {
+        "/tokenize": {"prompt": "a"},
+        "/v1/detokenize": {"tokens": [97]},
+        "/apply-template": {"messages": CHAT},
+    }
     body = {"model": "fake", **fields[path]}
 
     async def status(**headers: str) -> int:
@@ -121,7 +125,7 @@ async def test_every_path_of_openais_is_served_or_told_of(server: Running, part:
     if part in ("models", "completions", "embeddings"):
         assert response.status_code != 501
         return
-    error = error_of(response)
+    error: Any = error_of(response)
     assert (response.status_code, error["code"]) == (501, "endpoint_not_served")
     assert "/v1/chat/completions" in error["message"]
 

@@ -48,7 +48,7 @@ class Answer:
     id_prefix = ""
 
     def __init__(
-        self, model: str, include_usage: bool = False, echoes: Sequence[str] = (), fingerprint: str | None = None
+        self, model: str, include_usage: bool = False, echoes: Sequence[str] = (), fingerprint: str = ""
     ) -> None:
         """echoes: what each answer's text begins with, if anything is repeated; fingerprint: of what makes the texts."""
         self.id = self.id_prefix + secrets.token_hex(12)

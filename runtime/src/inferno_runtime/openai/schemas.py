@@ -106,7 +106,7 @@ class ChatCompletion(msgspec.Struct, frozen=True):
     object: Literal["chat.completion"]
     created: int
     model: str
-    system_fingerprint: str | None
+    system_fingerprint: str
     choices: list[ChatChoice]
     usage: UsageObject
 
@@ -135,7 +135,7 @@ class ChatCompletionChunk(msgspec.Struct, frozen=True):
     object: Literal["chat.completion.chunk"]
     created: int
     model: str
-    system_fingerprint: str | None
+    system_fingerprint: str
     choices: list[ChatChunkChoice]
     usage: UsageObject | UnsetType | None = UNSET
 
@@ -156,7 +156,7 @@ class Completion(msgspec.Struct, frozen=True):
     object: Literal["text_completion"]
     created: int
     model: str
-    system_fingerprint: str | None
+    system_fingerprint: str
     choices: list[CompletionChoice]
     usage: UsageObject | UnsetType | None = UNSET
 
