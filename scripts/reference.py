@@ -25,8 +25,9 @@ from inferno_runtime.config import Config, EngineConfig, ListenConfig, ModelConf
 from inferno_runtime.engine.request import FinishReason, Usage
 from inferno_runtime.openai import fields, stream_schemas
 from inferno_runtime.openai.components import component_schemas
+from inferno_runtime.openai.embeddings import EmbeddingsRequest
 from inferno_runtime.openai.operations import OPERATIONS, Operation
-from inferno_runtime.openai.requests import ChatRequest, CompletionRequest, Message
+from inferno_runtime.openai.requests import ChatRequest, CompletionRequest, Message, StreamOptions
 from inferno_runtime.server.metrics import Metrics
 from inferno_runtime.worker.client import EngineStats
 
@@ -169,6 +170,8 @@ def table(name: str) -> str:
             return lines(PATHS_HEAD, [path_row(*each) for each in paths().items()])
         case ["refusals"]:
             return lines(("Field", "Of", "Refused"), refusals())
+        case ["ignored"]:
+            return lines(("Field", "Of"), ignored())
         case ["fields", "of", kind]:
             return lines(("Field", "Type", "Default", "Meaning"), field_rows(kind))
         case ["messages", "of", union]:
@@ -198,7 +201,7 @@ def paths() -> dict[str, list[Operation]]:
 def path_row(path: str, operations: list[Operation]) -> tuple[str, ...]:
     """What a path is for."""
     first = operations[0]
-    names = f"`{path}`" + (f", `{path.removeprefix('/v1')}`" if first.streams_one else "")
+    names = f"`{path}`" + (f", `{path.removeprefix('/v1')}`" if first.bare else "")
     methods = ", ".join(f"`{operation.method.upper()}`" for operation in operations)
     return names, methods, first.summary, "yes" if first.keyed else "", "yes" if first.metered else ""
 
@@ -241,6 +244,22 @@ def refusals() -> list[tuple[str, ...]]:
             if field.refused:
                 rows.setdefault((name, field.refused), []).append(of)
     return [(f"`{name}`", ", ".join(of), refused) for (name, refused), of in rows.items()]
+
+
+def ignored() -> list[tuple[str, ...]]:
+    """The fields that are accepted and change nothing."""
+    rows: dict[str, list[str]] = {}
+    kinds = (
+        (ChatRequest, "chats"),
+        (CompletionRequest, "completions"),
+        (EmbeddingsRequest, "embeddings"),
+        (StreamOptions, "`stream_options`"),
+    )
+    for kind, of in kinds:
+        for name, field in fields.described(kind).items():
+            if field.ignored:
+                rows.setdefault(name, []).append(of)
+    return [(f"`{name}`", ", ".join(of)) for name, of in rows.items()]
 
 
 def message_row(kind: type[msgspec.Struct]) -> tuple[str, ...]:

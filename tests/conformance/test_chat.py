@@ -93,7 +93,7 @@ def test_a_control_tokens_spelling_is_text(server: ServerProcess, text: str) -> 
 @covers("chat.response", "chat.usage", "requests.logprobs-and-refusal", "matrix.chat.basic")
 def test_every_field_of_the_answer(server: ServerProcess) -> None:
     body = ask(server, QUESTION)
-    assert set(body) == {"id", "object", "created", "model", "choices", "usage"}
+    assert set(body) == {"id", "object", "created", "model", "choices", "usage", "system_fingerprint"}
     assert body["id"].startswith("chatcmpl-")
     assert (body["object"], body["model"]) == ("chat.completion", MODEL)
     assert abs(body["created"] - time.time()) < 300
@@ -153,7 +153,7 @@ def test_a_stream(server: ServerProcess) -> None:
     *chunks, done = chunks_of(response.text)
     assert done == "[DONE]"
     for chunk in chunks:
-        assert set(chunk) == {"id", "object", "created", "model", "choices"}
+        assert set(chunk) == {"id", "object", "created", "model", "choices", "system_fingerprint"}
         assert (chunk["object"], chunk["model"]) == ("chat.completion.chunk", MODEL)
         (choice,) = chunk["choices"]
         assert choice["index"] == 0

@@ -26,7 +26,7 @@ def texts(answer: Any) -> list[str]:
 @covers("completions.response", "matrix.completions.text", "requests.logprobs-and-refusal")
 def test_every_field_of_the_answer(server: ServerProcess) -> None:
     body = complete(server, "The capital of France is")
-    assert set(body) == {"id", "object", "created", "model", "choices", "usage"}
+    assert set(body) == {"id", "object", "created", "model", "choices", "usage", "system_fingerprint"}
     assert body["id"].startswith("cmpl-")
     assert (body["object"], body["model"]) == ("text_completion", MODEL)
     assert abs(body["created"] - time.time()) < 300
@@ -107,7 +107,7 @@ def test_a_stream(server: ServerProcess) -> None:
     *chunks, done = chunks_of(response.text)
     assert done == "[DONE]"
     for chunk in chunks:
-        assert set(chunk) == {"id", "object", "created", "model", "choices"}
+        assert set(chunk) == {"id", "object", "created", "model", "choices", "system_fingerprint"}
         assert (chunk["object"], chunk["model"]) == ("text_completion", MODEL)
         (choice,) = chunk["choices"]
         assert set(choice) == {"text", "index", "logprobs", "finish_reason"}

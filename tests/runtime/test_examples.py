@@ -28,6 +28,13 @@ def test_chat(server: ServerProcess) -> None:
     assert re.fullmatch(r"\([1-9][0-9]* tokens\)", lines[-1])
 
 
+def test_logprobs(server: ServerProcess) -> None:
+    *words, right, wrong = said(sys.executable, CLIENTS / "logprobs.py", server.url).splitlines()
+    assert any(word.startswith("' Paris'") for word in words)
+    likely, unlikely = (float(re.fullmatch(r"' \w+\.': ([\d.]+)%", line)[1]) for line in (right, wrong))  # type: ignore[index]
+    assert likely > 50 > unlikely
+
+
 def test_embeddings() -> None:
     with ServerProcess("--task", "embed") as server:
         lines = said(sys.executable, CLIENTS / "embeddings.py", server.url).splitlines()

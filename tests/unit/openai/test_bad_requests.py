@@ -7,8 +7,8 @@ import pytest
 
 from inferno_runtime.chat.template import ChatTemplate
 from inferno_runtime.openai import convert, requests
-from inferno_runtime.openai.convert import Target
 from inferno_runtime.openai.errors import ApiError
+from inferno_runtime.openai.target import Target
 from tests.unit.server.fakes import CHATML, ByteTokenizer
 
 USER = {"role": "user", "content": "Hi"}
@@ -110,7 +110,7 @@ CHAT: list[tuple[str, Any, str]] = [
     ("messages", [{"role": "assistant", "content": "", "tool_calls": [{}]}], "unsupported_parameter"),
     ("messages", [{"role": "user", "content": "x" * 64}], "context_length_exceeded"),
     ("max_completion_tokens", 0, "invalid_value"),
-    ("logprobs", True, "unsupported_parameter"),
+    ("logprobs", 2, "invalid_value"),
     ("top_logprobs", 2, "invalid_value"),
     ("top_logprobs", 21, "invalid_value"),
     ("response_format", {"type": "json_object"}, "unsupported_parameter"),
@@ -119,6 +119,24 @@ CHAT: list[tuple[str, Any, str]] = [
     ("tool_choice", "required", "invalid_value"),
     ("functions", [{"name": "f"}], "unsupported_parameter"),
     ("modalities", ["audio"], "unsupported_parameter"),
+    ("audio", {"voice": "alloy", "format": "wav"}, "unsupported_parameter"),
+    ("web_search_options", {}, "unsupported_parameter"),
+    ("moderation", {"model": "omni-moderation-latest"}, "unsupported_parameter"),
+    ("parallel_tool_calls", "yes", "invalid_value"),
+    ("store", 1, "invalid_value"),
+    ("metadata", [], "invalid_value"),
+    ("metadata", {"a": 1}, "invalid_value"),
+    ("metadata", {"a": "x" * 513}, "invalid_value"),
+    ("metadata", {"x" * 65: "a"}, "invalid_value"),
+    ("metadata", {str(number): "a" for number in range(17)}, "invalid_value"),
+    ("service_tier", 1, "invalid_value"),
+    ("prediction", "text", "invalid_value"),
+    ("reasoning_effort", 1, "invalid_value"),
+    ("verbosity", 1, "invalid_value"),
+    ("safety_identifier", 1, "invalid_value"),
+    ("prompt_cache_key", 1, "invalid_value"),
+    ("prompt_cache_retention", 24, "invalid_value"),
+    ("prompt_cache_options", "explicit", "invalid_value"),
 ]
 
 COMPLETION: list[tuple[str, Any, str]] = [
@@ -135,9 +153,13 @@ COMPLETION: list[tuple[str, Any, str]] = [
     ("prompt", ["a"] * 5, "invalid_value"),
     ("prompt", "x" * 64, "context_length_exceeded"),
     ("prompt", [65] * 64, "context_length_exceeded"),
-    ("best_of", 2, "unsupported_parameter"),
+    ("best_of", 0, "invalid_value"),
+    ("best_of", 5, "invalid_value"),
+    ("best_of", 129, "invalid_value"),
     ("suffix", "end", "unsupported_parameter"),
-    ("logprobs", 0, "unsupported_parameter"),
+    ("suffix", 1, "invalid_value"),
+    ("logprobs", -1, "invalid_value"),
+    ("logprobs", True, "invalid_value"),
     ("logprobs", 6, "invalid_value"),
 ]
 
@@ -224,7 +246,15 @@ def test_both_names_of_the_limit_must_agree() -> None:
     assert refusal_of_chat(msgspec.json.encode(body)).param == "max_completion_tokens"
 
 
-@pytest.mark.parametrize("extra", [{"best_of": 2, "stream": True}, {"min_tokens": 9, "max_tokens": 8}])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"best_of": 2, "stream": True},
+        {"best_of": 1, "n": 2},
+        {"echo": True, "suffix": "end"},
+        {"min_tokens": 9, "max_tokens": 8},
+    ],
+)
 def test_fields_that_contradict_each_other(extra: dict[str, object]) -> None:
     error = refusal_of_completion(msgspec.json.encode({"model": "m", "prompt": "Hi", **extra}))
     assert error.code == "invalid_value"

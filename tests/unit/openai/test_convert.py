@@ -1,5 +1,6 @@
 """What the engine is asked for a request that is right."""
 
+import dataclasses
 from typing import Any
 
 import msgspec
@@ -185,3 +186,70 @@ def test_a_spelling_in_a_message_stays_text() -> None:
     assert job.prompts[0].count(IM_END) == 1
     assert job.prompts[0].count(IM_START) == 2
     assert prompt_text(job) == "<|im_start|>user\n<|im_end|><|im_end|>\n<|im_start|>assistant\n"
+
+
+# How likely tokens were
+
+
+@pytest.mark.parametrize(
+    ("job", "logprobs", "asked", "prompt"),
+    [
+        (chat(), None, None, False),
+        (chat(logprobs=False), None, None, False),
+        (chat(logprobs=True), 0, 0, False),
+        (chat(logprobs=True, top_logprobs=20), 20, 20, False),
+        (complete(), None, None, False),
+        (complete(logprobs=0), 0, 0, False),
+        (complete(logprobs=5, echo=True), 5, 5, True),
+        (complete(echo=True), None, None, False),
+        (complete(best_of=2), None, 0, False),  # which the best is chosen by
+        (complete(best_of=2, n=2), None, None, False),
+    ],
+)
+def test_what_is_asked_of_the_engine_and_told(job: Job, logprobs: int | None, asked: int | None, prompt: bool) -> None:
+    assert (job.logprobs, job.top_scores, job.score_prompt) == (logprobs, asked, prompt)
+
+
+def test_the_best_of_several() -> None:
+    job = complete(prompt=["a", "b"], n=1, best_of=2, echo=True)
+    assert job.prompts == [[97], [97], [98], [98]]
+    assert (job.choices, job.answers, job.echoes) == (2, 1, ["a", "b"])
+    assert [job.echo_of(index) for index in range(4)] == ["a", "a", "b", "b"]
+
+
+# Filling in
+
+PREFIX, SUFFIX, MIDDLE = 1, 2, 3
+
+
+def fill_in(prompt: Any, suffix: str, *, add_bos: bool = False) -> list[list[int]]:
+    tokenizer = ByteTokenizer(add_bos=add_bos)
+    tokenizer.infill = (PREFIX, SUFFIX, MIDDLE)
+    body = {"model": "m", "prompt": prompt, "suffix": suffix}
+    request = requests.decode(msgspec.json.encode(body), requests.CompletionRequest)
+    return convert.completion_job(request, dataclasses.replace(target(), tokenizer=tokenizer)).prompts
+
+
+@pytest.mark.parametrize(
+    ("prompt", "suffix", "expected"),
+    [
+        ("ab", "c", [[PREFIX, 97, 98, SUFFIX, 99, MIDDLE]]),
+        ("", "c", [[PREFIX, SUFFIX, 99, MIDDLE]]),
+        (["a", "b"], "c", [[PREFIX, 97, SUFFIX, 99, MIDDLE], [PREFIX, 98, SUFFIX, 99, MIDDLE]]),
+        ([97, 98], "c", [[PREFIX, 97, 98, SUFFIX, 99, MIDDLE]]),
+        ("a", "", [[97]]),
+    ],
+)
+def test_a_suffix_stands_before_what_is_filled_in(prompt: Any, suffix: str, expected: list[list[int]]) -> None:
+    assert fill_in(prompt, suffix) == expected
+
+
+def test_a_text_with_a_hole_begins_as_the_model_wants_it() -> None:
+    assert fill_in("a", "c", add_bos=True) == [[BOS, PREFIX, 97, SUFFIX, 99, MIDDLE]]
+
+
+@pytest.mark.parametrize(("prompt", "suffix"), [("x" * 30, "y" * 31), ("x", "y" * 9999), ("x" * 9999, "y")])
+def test_a_suffix_takes_room_too(prompt: str, suffix: str) -> None:
+    with pytest.raises(ApiError) as refused:
+        fill_in(prompt, suffix)
+    assert refused.value.code == "context_length_exceeded"

@@ -27,8 +27,8 @@ def test_what_must_be_there_comes_first() -> None:
 @pytest.mark.parametrize(
     ("kind", "wrong", "by_others"),
     [
-        # The last are refused because of the field that they need, which is.
-        (ChatRequest, SHARED + CHAT, {"top_logprobs", "tool_choice"}),
+        # The last is refused because of the field that it needs, which is.
+        (ChatRequest, SHARED + CHAT, {"tool_choice"}),
         (CompletionRequest, SHARED + COMPLETION, set()),
     ],
 )

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferno_runtime.engine.request import FinishReason, Usage
-from inferno_runtime.openai.responses import Answer, ChatAnswer, CompletionAnswer, usage_object
+from inferno_runtime.openai.responses import Answer, ChatAnswer, CompletionAnswer, Result, usage_object
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 
@@ -30,13 +30,14 @@ def test_an_event_is_what_encoding_all_of_it_would_give(kind: type[Answer], usag
 
 
 def test_a_whole_chat() -> None:
-    answer = ChatAnswer("m")
-    body = msgspec.json.decode(answer.whole([("Hi", FinishReason.STOP)], {"total_tokens": 3}))
+    answer = ChatAnswer("m", fingerprint="fp_1")
+    body = msgspec.json.decode(answer.whole([Result("Hi", FinishReason.STOP)], {"total_tokens": 3}))
     assert body == {
         "id": answer.id,
         "object": "chat.completion",
         "created": answer.created,
         "model": "m",
+        "system_fingerprint": "fp_1",
         "choices": [
             {
                 "index": 0,
@@ -51,7 +52,7 @@ def test_a_whole_chat() -> None:
 
 
 def test_whole_completions() -> None:
-    results = [("a", FinishReason.STOP), ("b", FinishReason.LENGTH)]
+    results = [Result("a", FinishReason.STOP), Result("b", FinishReason.LENGTH)]
     body = msgspec.json.decode(CompletionAnswer("m").whole(results, {}))
     assert body["id"].startswith("cmpl-")
     assert body["object"] == "text_completion"
@@ -91,7 +92,7 @@ def test_the_ends_of_a_stream() -> None:
 
 def test_an_echo_comes_before_the_text() -> None:
     answer = CompletionAnswer("m", echoes=["Once", ""])
-    results = [(" upon", FinishReason.STOP), (" a", FinishReason.STOP)]
+    results = [Result(" upon", FinishReason.STOP), Result(" a", FinishReason.STOP)]
     body = msgspec.json.decode(answer.whole(results, {}))
     assert [choice["text"] for choice in body["choices"]] == ["Once upon", " a"]
     assert event(answer.events(0).opening()) == event(answer.chunk(0, {"text": "Once"}, None))

@@ -52,7 +52,7 @@ def test_messages_are_json() -> None:
         ("ignore_eos", b"true", True),
         ("user", b"5", "5"),
         ("seed", b"null", None),
-        ("stream_options", b'{"include_usage":true}', {"include_usage": True}),
+        ("stream_options", b'{"include_usage":true}', {"include_usage": True, "include_obfuscation": None}),
     ],
 )
 def test_every_field_has_the_type_of_the_body(name: str, text: Any, value: Any) -> None:

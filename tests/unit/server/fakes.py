@@ -8,7 +8,7 @@ from typing import Any
 
 from inferno_runtime.backends.base import ModelError, ModelInfo, Tokenizer
 from inferno_runtime.config import ModelConfig, ServedModel, Task
-from inferno_runtime.engine.request import Embedded, Finished, FinishReason, Priority, Sampling, Started
+from inferno_runtime.engine.request import Embedded, Finished, FinishReason, Priority, Sampling, Scores, Started
 from inferno_runtime.worker.client import EngineState, EngineStats
 from inferno_runtime.worker.encoding import Encoding
 from inferno_runtime.worker.errors import EngineError
@@ -33,6 +33,7 @@ class ByteTokenizer:
         self.control_spellings = frozenset(_CONTROL)
         self.bos = "<s>"
         self.eos = "<|im_end|>"
+        self.infill: tuple[int, int, int] | None = None
         self.context_train = 512
         self.chat_template = chat_template
         self.add_bos = add_bos
@@ -43,6 +44,9 @@ class ByteTokenizer:
         for part in parts:
             tokens += [_CONTROL[part]] if parse_special and part in _CONTROL else list(part.encode())
         return tokens
+
+    def spelling(self, token: int) -> str:
+        return {number: text for text, number in _CONTROL.items()}.get(token, chr(token) if token < 128 else "")
 
     def decode(self, tokens: Sequence[int]) -> str:
         spellings = {token: spelling for spelling, token in _CONTROL.items()}
@@ -75,6 +79,7 @@ class FakeEngine:
         self.stats = EngineStats()
         self.tuning: dict[str, Any] = {}
         self.draft: str | None = None
+        self.fingerprint = "fp_fake"
         self.alive = True
         self.says: str | bytes = says
         self.refuses: EngineError | None = None  # raised by submit
@@ -105,6 +110,8 @@ class FakeEngine:
         priority: Priority = Priority.NORMAL,
         deadline: float | None = None,
         token_timeout: float | None = None,
+        top_scores: int | None = None,
+        score_prompt: bool = False,
     ) -> Generation:
         if self.refuses:
             raise self.refuses
@@ -129,7 +136,13 @@ class FakeEngine:
             deadline,
             pause=self._pause,
             token_timeout=token_timeout,
+            scored=top_scores is not None,
         )
+        if top_scores is not None:
+            said = self.says.encode() if isinstance(self.says, str) else self.says
+            generation.on_scores(scores(number, said, top_scores))
+            if score_prompt:
+                generation.on_scores(scores(number, prompt[1:], top_scores, prompt=True))
         self.going[number] = asyncio.Event()
         self.going[number].set()
         task = asyncio.create_task(self._say(generation, max_tokens))
@@ -188,6 +201,14 @@ class FakeEngine:
             encoding.fail(self.fails)
         vectors = array("f", [number for tokens in inputs for number in vector(tokens)[:dimensions]])
         encoding.on_answer(Embedded(encoding.id, FinishReason.STOP, None, vectors.tobytes(), 0.0, 0.0))
+
+
+def scores(number: int, tokens: Sequence[int], top: int, *, prompt: bool = False) -> Scores:
+    """How likely the engine holds tokens to be; it would have liked the next numbers better."""
+    likeliest = array("i", [(token + place + 1) % 256 for token in tokens for place in range(top)])
+    values = array("f", [-0.5 - place for _ in tokens for place in range(top)])
+    chosen = array("f", [-1.0 for _ in tokens])
+    return Scores(number, prompt, chosen.tobytes(), likeliest.tobytes(), values.tobytes())
 
 
 def vector(tokens: Sequence[int]) -> list[float]:

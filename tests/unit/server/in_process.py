@@ -40,6 +40,8 @@ class SchedulerEngine(FakeEngine):
         priority: Priority = Priority.NORMAL,
         deadline: float | None = None,
         token_timeout: float | None = None,
+        top_scores: int | None = None,
+        score_prompt: bool = False,
     ) -> Generation:
         number = len(self.submitted) + 1
         self.submitted.append({"prompt": prompt, "priority": priority})

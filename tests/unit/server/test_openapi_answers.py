@@ -77,7 +77,9 @@ CASES = {
     "all is well": Case(),
     "a stream": Case(fields={"stream": True}),
     "a stream of an engine that dies": Case(fields={"stream": True}, trouble=lose),
-    "wrong values": Case(fields={"temperature": 9, "dimensions": 0, "window": "2m", "limit": 0}),
+    "wrong values": Case(
+        fields={"temperature": 9, "dimensions": 0, "window": "2m", "limit": 0, "tokens": [-1], "messages": 5}
+    ),
     "no such model": Case(fields={"model": "none"}),
     "no key": Case(keys=NARROW),
     "a key for another model": Case(keys=NARROW, headers={"X-API-Key": "sk-narrow"}),
@@ -114,7 +116,12 @@ async def ask(server: Running, operation: Operation, case: Case) -> httpx.Respon
     elif case.content is not None and operation.body:
         asks = {"content": case.content}
     elif operation.body:
-        said = {"messages": [{"role": "user", "content": "Hi"}]} if "chat" in path else {"prompt": "Hi", "input": "Hi"}
+        chat = "chat" in path or "template" in path
+        said = (
+            {"messages": [{"role": "user", "content": "Hi"}]}
+            if chat
+            else {"prompt": "Hi", "input": "Hi", "tokens": [72]}
+        )
         asks = {"json": {**said, **given}}
     headers = {name: value for name, value in (UPGRADE | case.headers).items() if value is not None}
     if not operation.socket:
@@ -181,13 +188,20 @@ async def test_answers_with_one_model_and_with_several(start: Start, names: tupl
         ("/v1/chat/completions", {"stream": True, "stream_options": {"include_usage": True}}),
         ("/v1/completions", {"stream": True, "stream_options": {"include_usage": True}}),
         ("/v1/completions", {"prompt": ["a", "b"], "max_tokens": 2}),
+        ("/v1/completions", {"logprobs": 2, "echo": True, "n": 2}),
+        ("/v1/completions", {"logprobs": 2, "echo": True, "stream": True}),
+        ("/v1/completions", {"best_of": 3}),
+        ("/v1/chat/completions", {"logprobs": True, "top_logprobs": 2}),
+        ("/v1/chat/completions", {"logprobs": True, "top_logprobs": 2, "stream": True}),
+        ("/v1/stream/sse", {"logprobs": 2}),
+        ("/v1/tokenize", {"return_token_strs": True}),
         ("/v1/embeddings", {"encoding_format": "base64"}),
         ("/v1/embeddings", {"input": ["a", "b"], "dimensions": 2}),
     ],
 )
 async def test_answers_in_other_shapes(start: Start, path: str, fields: dict[str, Any]) -> None:
     server = await start(FakeEngine(task="embed" if path == "/v1/embeddings" else "generate"))
-    (operation,) = [each for each in OPERATIONS if each.path == path]
+    operation = [each for each in OPERATIONS if each.path == path][-1]
     response = await ask(server, operation, Case(fields=fields))
     assert response.status_code == 200
     (await describe(server)).check_response(operation, response)

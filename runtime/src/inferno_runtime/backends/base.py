@@ -182,6 +182,10 @@ class Tokenizer(Protocol):
         """The spellings that `encode` turns into control tokens when `parse_special` is set."""
 
     @property
+    def infill(self) -> tuple[int, int, int] | None:
+        """The tokens before a prefix, before a suffix and before what is to stand between; None of a model without them."""
+
+    @property
     def bos(self) -> str:
         """The spelling of the token that begins a text; empty without one."""
 
@@ -192,6 +196,9 @@ class Tokenizer(Protocol):
     @property
     def chat_template(self) -> str | None:
         """The model's own jinja template."""
+
+    def spelling(self, token: int) -> str:
+        """How a token is written, also one without text; empty for a number that no token has."""
 
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """The tokens of `text`.

@@ -37,7 +37,7 @@ class Evaluator:
     def prefill(self, span: Span) -> NDArray[np.float32]:
         """Evaluate a piece of a prompt. Raises as `Backend.evaluate` does."""
         logits = self._timed("prefill", [span])
-        if self.typical and len(span.tokens) >= LEAST_PIECE:
+        if self.typical and len(span.tokens) >= LEAST_PIECE and span.logits <= 1:
             self.prefill_cost.observe(len(span.tokens), span.start, self.last_seconds)
         return logits
 

@@ -78,6 +78,10 @@ class Request(msgspec.Struct, frozen=True, array_like=True):
     ignore_eos: bool = False
     priority: Priority = Priority.NORMAL
     min_tokens: int = 0  # before which the model cannot end its text
+    top_scores: int | None = (
+        None  # how many of the likeliest tokens to tell beside each token's own score; None for none
+    )
+    score_prompt: bool = False  # tell the same of the prompt's tokens
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -108,6 +112,20 @@ class Finished(msgspec.Struct, frozen=True, array_like=True):
     id: int
     reason: FinishReason
     error: str | None = None  # a sentence for the client, with ERROR and NO_MEMORY
+
+
+class Scores(msgspec.Struct, frozen=True, array_like=True):
+    """How likely the model held consecutive tokens of a sequence to be, as natural logarithms of its own probabilities.
+
+    Numbers are 32 bits wide, in this machine's byte order. The likeliest tokens, likeliest first, and their logarithms are
+    as many for each token, one token's behind the other's.
+    """
+
+    id: int
+    prompt: bool  # whether the tokens are the prompt's, from its second on; those that were generated otherwise
+    chosen: bytes  # floats: of each token
+    tokens: bytes  # integers: the likeliest
+    likeliest: bytes  # floats: of these
 
 
 class EmbeddingRequest(msgspec.Struct, frozen=True, array_like=True):

@@ -25,9 +25,10 @@ from inferno_runtime.engine.evaluation import Evaluator
 from inferno_runtime.engine.prefill import PrefillBudget
 from inferno_runtime.engine.prefix_tree import BLOCK
 from inferno_runtime.engine.queue import rank
-from inferno_runtime.engine.request import Finished, FinishReason, Request, Started
+from inferno_runtime.engine.request import Finished, FinishReason, Request, Scores, Started
 from inferno_runtime.engine.roster import Roster
 from inferno_runtime.engine.sampling import Choice, SamplingError, sample
+from inferno_runtime.engine.scoring import Row, Scored
 from inferno_runtime.engine.sequence import Sequence
 from inferno_runtime.engine.slots import SlotTable
 from inferno_runtime.engine.speculation import Speculation
@@ -49,6 +50,7 @@ class StepResult:
     tokens: list[int] = field(default_factory=list)
     started: list[Started] = field(default_factory=list)
     finished: list[Finished] = field(default_factory=list)
+    scores: list[Scores] = field(default_factory=list)  # of those tokens whose sequences want them, and of prompts
 
 
 class Scheduler:
@@ -297,9 +299,11 @@ class Scheduler:
         return -rank(seq, now), self._cost.seconds(seq.left, seq.position) - (now - seq.arrived)
 
     def _prefill_piece(self, seq: Sequence, most: int) -> None:
-        count = min(seq.left, most, self._backend.max_batch)
-        last = count == seq.left
-        span = Span(seq.slot, seq.position, seq.tokens[seq.position : seq.position + count], logits=int(last))
+        scoring = seq.scored < len(seq.request.prompt)
+        count = min(seq.left, most, self._backend.max_logits if scoring else self._backend.max_batch)
+        last, end = count == seq.left, seq.position + count
+        unscored = max(end - max(seq.scored, seq.position), 0) if scoring else 0
+        span = Span(seq.slot, seq.position, seq.tokens[seq.position : end], logits=max(unscored, int(last)))
         try:
             logits = self._evaluator.prefill(span)
         except OutOfMemory:
@@ -308,6 +312,8 @@ class Scheduler:
         except BackendError as error:
             self._finish(seq, FinishReason.ERROR, f"The prompt could not be evaluated: {error}", sound=False)
             return
+        if unscored:
+            self._score_prompt(seq, end, logits)
         if not last:
             seq.position += count
             self._slots.index(seq)
@@ -321,7 +327,15 @@ class Scheduler:
             self._result.started.append(
                 Started(seq.id, seq.cached, queued=seq.admitted - seq.arrived, prefill=self._clock() - seq.admitted)
             )
-        self._take([seq], [[]], logits)
+        self._take([seq], [[]], logits[-1:])
+
+    def _score_prompt(self, seq: Sequence, end: int, logits: NDArray[np.float32]) -> None:
+        """Score the prompt's tokens behind the cells up to `end`, of the last of which these are the logits."""
+        tokens = seq.request.prompt[end - len(logits) + 1 : end + 1]
+        seq.scored = end
+        if tokens:
+            rows = [Row(index, seq.request.top_scores or 0) for index in range(len(tokens))]
+            self._result.scores.append(Scored(logits, rows).scores(seq.id, 0, tokens, prompt=True))
 
     # What came of it
 
@@ -332,13 +346,16 @@ class Scheduler:
             for seq, draft in zip(batch, drafts, strict=True)
             for ahead in range(len(draft) + 1)
         ]
+        scored = _scored(logits, batch, drafts)
         chosen = sample(logits, choices)
         start = 0
         for seq, draft in zip(batch, drafts, strict=True):
             sampled = chosen[start : start + len(draft) + 1]
-            start += len(sampled)
-            accepted = accept(draft, sampled)
+            accepted, before = accept(draft, sampled), len(seq.tokens)
             end = self._say_all(seq, sampled[: accepted + 1])
+            if scored is not None and seq.request.top_scores is not None and len(seq.tokens) > before:
+                self._result.scores.append(scored.scores(seq.id, start, seq.tokens[before:]))
+            start += len(sampled)
             if draft:
                 self.speculation.observe(seq, len(draft), accepted)
                 self._backend.cut(seq.slot, seq.position)
@@ -376,6 +393,14 @@ class Scheduler:
     def _leave(self, seq: Sequence, *, sound: bool) -> None:
         if self._roster.remove(seq):
             self._slots.release(seq, sound=sound)
+
+
+def _scored(logits: NDArray[np.float32], batch: list[Sequence], drafts: list[list[int]]) -> Scored | None:
+    """The rows of those sequences of a batch that want scores; None where none does."""
+    if all(seq.request.top_scores is None for seq in batch):
+        return None
+    tops = [seq.request.top_scores for seq, draft in zip(batch, drafts, strict=True) for _ in range(len(draft) + 1)]
+    return Scored(logits, [Row(index, top) for index, top in enumerate(tops) if top is not None])
 
 
 def _next_span(seq: Sequence, draft: list[int]) -> Span:

@@ -25,6 +25,7 @@ class Sequence:
     started: bool = False  # a token was sampled; stays so when the sequence is preempted
     paused: bool = False  # its client cannot take more: it is not to be evaluated
     indexed: int = 0  # tokens that the slot table knows of
+    scored: int = 0  # tokens of the prompt behind which the logits are not wanted any more
     tokens: list[int] = field(default_factory=list)
     history: History = field(init=False)  # the same tokens, for the penalties
     lookup: PromptLookup = field(init=False)  # and for drafts
@@ -34,6 +35,8 @@ class Sequence:
 
     def __post_init__(self) -> None:
         self.tokens = list(self.request.prompt)
+        if not self.request.score_prompt:
+            self.scored = len(self.tokens)
         self.history = History(self.tokens, len(self.tokens))
         self.lookup = PromptLookup(self.tokens)
 
@@ -54,6 +57,11 @@ class Sequence:
     def remaining(self) -> int:
         """Tokens that may still be generated."""
         return self.request.max_tokens - self.generated
+
+    @property
+    def reusable(self) -> list[int]:
+        """The tokens that need not be evaluated if their cells are to be had: of one, at least, the logits are wanted."""
+        return self.tokens[: min(self.scored, len(self.tokens) - 1)]
 
     @property
     def left(self) -> int:

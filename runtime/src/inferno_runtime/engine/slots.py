@@ -64,7 +64,7 @@ class SlotTable:
 
         Returns False where another sequence is just evaluating the prefix that this one needs: it had better wait.
         """
-        usable = seq.tokens[:-1]  # one token must be evaluated, for its logits
+        usable = seq.reusable
         held, source = self._longest_slot(usable)
         saved, entry = self._store.longest(usable, whole=not self._backend.memory.cut)
         target = min(slot.number for slot in self._slots if slot.owner is None)

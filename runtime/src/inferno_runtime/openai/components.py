@@ -48,7 +48,7 @@ def _explain(properties: Json, described: Mapping[str, fields.Field]) -> None:
     """Say what the fields of a request mean, and what leaving them out does."""
     for name, field in described.items():
         schema = properties[name]
-        schema["description"] = field.meaning + (f" Refused: {field.refused}." if field.refused else "")
+        schema["description"] = field.told
         schema.pop("default", None)  # null, which only says that it may be left out
         if field.default is not None:
             schema["default"] = field.default

@@ -11,15 +11,18 @@ from dataclasses import dataclass
 
 import msgspec
 
-from inferno_runtime.backends.base import Tokenizer
-from inferno_runtime.chat.template import ChatTemplate, TemplateError, encode_pieces
+from inferno_runtime.chat.template import Piece, TemplateError, encode_pieces
 from inferno_runtime.engine.request import Sampling
 from inferno_runtime.openai import errors
+from inferno_runtime.openai.prompts import given, infill_prompts, prompt_tokens, refuse_hopeless, text_of
 from inferno_runtime.openai.requests import ChatRequest, CompletionRequest, GenerationRequest, Message
+from inferno_runtime.openai.target import Target
 
 DEFAULT_MAX_TOKENS = 512
 MAX_STOPS = 16
 MAX_BIASES = 1024
+MAX_METADATA = 16  # entries
+_METADATA_KEY = 64  # characters
 # Those that mean the same to the engine as they do in a request.
 _SAMPLING_FIELDS = tuple(
     set(Sampling.__struct_fields__) & set(GenerationRequest.__struct_fields__) - {"top_k", "seed", "logit_bias"}
@@ -30,24 +33,14 @@ _NAME = re.compile(r"[^\s<|\\/>]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """The model that a request goes to, as far as conversion needs it."""
-
-    tokenizer: Tokenizer
-    template: ChatTemplate | None
-    template_error: str  # why there is no template
-    context: int  # tokens per sequence
-    longest_piece: int  # characters that one token can stand for, at most
-    max_sequences: int
-
-
-@dataclass(frozen=True, slots=True)
 class Job:
     """What one request asks of the engine: a sequence for each prompt, or `choices` of them, one after the other."""
 
     prompts: list[list[int]]
     choices: int
-    echoes: list[str]  # what each sequence's text begins with; empty where nothing is repeated
+    answers: int  # of each prompt's choices, the best of which are given
+    echoes: list[str]  # what each answer's text begins with; empty where nothing is repeated
+    logprobs: int | None  # how many of the likeliest tokens to tell beside each; None where nothing is told of any
     max_tokens: int
     min_tokens: int
     sampling: Sampling
@@ -55,6 +48,20 @@ class Job:
     ignore_eos: bool
     stream: bool
     include_usage: bool
+
+    @property
+    def top_scores(self) -> int | None:
+        """What the engine is to tell of each token's likelihood; the best of several are chosen by it, too."""
+        return 0 if self.logprobs is None and self.choices > self.answers else self.logprobs
+
+    @property
+    def score_prompt(self) -> bool:
+        """Whether it is to tell the same of the prompt's tokens, since they are repeated."""
+        return bool(self.echoes) and self.logprobs is not None
+
+    def echo_of(self, index: int) -> str:
+        """What the text of the sequence of that index begins with."""
+        return self.echoes[index // self.choices * self.answers] if self.echoes else ""
 
     def sampling_of(self, index: int) -> Sampling:
         """That of a sequence: those of one prompt must not all say the same, and equal requests must."""
@@ -70,25 +77,42 @@ def chat_job(request: ChatRequest, target: Target) -> Job:
     """The job of a chat request. Raises `ApiError`."""
     _refuse_unsupported_chat(request)
     limit = _same_limit(request)
-    messages = _plain(request.messages)
+    pieces = chat_pieces(request.messages, target)
+    refuse_hopeless(sum(len(piece.text) for piece in pieces), "messages", target)
+    prompt = encode_pieces(pieces, target.tokenizer)
+    logprobs = (request.top_logprobs or 0) if request.logprobs else None
+    return _job(request, [prompt], limit, "messages", target, logprobs=logprobs)
+
+
+def chat_pieces(messages: Sequence[Message], target: Target) -> list[Piece]:
+    """What the model's chat template makes of messages. Raises `ApiError`."""
+    plain = _plain(messages)
     if target.template is None:
         raise errors.bad_request(target.template_error, "messages", "no_chat_template")
     try:
-        pieces = target.template.pieces(messages)
+        return target.template.pieces(plain)
     except TemplateError as error:
         raise errors.bad_request(str(error), "messages", "chat_template_error") from error
-    _refuse_hopeless(sum(len(piece.text) for piece in pieces), "messages", target)
-    prompt = encode_pieces(pieces, target.tokenizer)
-    return _job(request, [prompt], limit, "messages", target)
 
 
 def completion_job(request: CompletionRequest, target: Target) -> Job:
     """The job of a completion request. Raises `ApiError`."""
     _refuse_unsupported_completion(request)
-    given = _given(request.prompt, target)
-    prompts = [_prompt_tokens(item, target) for item in given]
-    echoes = [_text_of(item, target.tokenizer) for item in given] if request.echo else []
-    return _job(request, prompts, request.max_tokens or DEFAULT_MAX_TOKENS, "prompt", target, echoes)
+    asked = given(request.prompt, target)
+    if request.suffix:
+        prompts = infill_prompts(asked, request.suffix, target)
+    else:
+        prompts = [prompt_tokens(item, target) for item in asked]
+    return _job(
+        request,
+        prompts,
+        request.max_tokens or DEFAULT_MAX_TOKENS,
+        "prompt",
+        target,
+        echoes=[text_of(item, target.tokenizer) for item in asked] if request.echo else [],
+        logprobs=request.logprobs,
+        best_of=request.best_of,
+    )
 
 
 def job_of(request: GenerationRequest, target: Target) -> Job:
@@ -105,13 +129,19 @@ def _job(
     limit: int,
     param: str,
     target: Target,
+    *,
+    logprobs: int | None,
     echoes: Sequence[str] = (),
+    best_of: int | None = None,
 ) -> Job:
-    choices = request.n or 1
+    answers = request.n or 1
+    choices = best_of or answers
+    if choices < answers:
+        raise errors.bad_request(f"'best_of' is {choices}, which is less than 'n', {answers}.", "best_of")
     if len(prompts) * choices > target.max_sequences:
         raise errors.bad_request(
             f"A request may ask for at most {target.max_sequences} sequences, and this one asks for {len(prompts) * choices}.",
-            param if choices == 1 else "n",
+            param if choices == 1 else "n" if choices == answers else "best_of",
         )
     for prompt in prompts:
         if len(prompt) >= target.context:
@@ -122,7 +152,9 @@ def _job(
     return Job(
         prompts=[prompt for prompt in prompts for _ in range(choices)],
         choices=choices,
-        echoes=[echo for echo in echoes for _ in range(choices)],
+        answers=answers,
+        echoes=[echo for echo in echoes for _ in range(answers)],
+        logprobs=logprobs,
         max_tokens=limit,
         min_tokens=_least(request, limit),
         sampling=_sampling(request, target),
@@ -224,66 +256,9 @@ def _text(content: str | list[dict[str, object]], where: str) -> str:
     return "\n".join(texts)
 
 
-def _given(prompt: str | list[str | int | list[int]], target: Target) -> list[str | list[int]]:
-    """The prompts, which must be of one kind."""
-    given: list[str | list[int]]
-    if isinstance(prompt, str):
-        given = [prompt]
-    elif prompt and all(isinstance(item, int) for item in prompt):
-        given = [[item for item in prompt if isinstance(item, int)]]
-    else:
-        given = [item for item in prompt if not isinstance(item, int)]
-        if len(given) != len(prompt) or len({type(item) for item in given}) != 1:
-            raise errors.bad_request(
-                "'prompt' must be a string, strings, token ids or lists of token ids, not empty and not a mix.",
-                "prompt",
-            )
-    if len(given) > target.max_sequences:
-        raise errors.bad_request(
-            f"A request may ask for at most {target.max_sequences} sequences, and this one has {len(given)} prompts.",
-            "prompt",
-        )
-    return given
-
-
-def _text_of(prompt: str | list[int], tokenizer: Tokenizer) -> str:
-    """A prompt as it stands at the beginning of its answer."""
-    if isinstance(prompt, str):
-        return prompt
-    return b"".join(tokenizer.pieces[token] for token in prompt).decode(errors="replace")
-
-
-def _refuse_hopeless(characters: int, param: str, target: Target) -> None:
-    """Refuse a text that cannot fit however it is tokenized, which would take long to find out."""
-    at_least = characters // target.longest_piece
-    if at_least >= target.context:
-        raise errors.context_length_exceeded(target.context, f"at least {at_least}", param)
-
-
-def _prompt_tokens(prompt: str | list[int], target: Target) -> list[int]:
-    tokenizer = target.tokenizer
-    if isinstance(prompt, str):
-        _refuse_hopeless(len(prompt), "prompt", target)
-        # An empty prompt is the beginning of a text, which needs a token to be evaluated all the same.
-        tokens = tokenizer.encode(prompt, add_special=True, parse_special=True) or tokenizer.encode(
-            tokenizer.bos, add_special=False, parse_special=True
-        )
-    else:
-        tokens = prompt
-        if any(not 0 <= token < len(tokenizer.pieces) for token in tokens):
-            raise errors.bad_request(
-                f"'prompt' holds a token id outside the vocabulary of {len(tokenizer.pieces)} tokens.", "prompt"
-            )
-    if not tokens:
-        raise errors.bad_request("'prompt' must hold at least one token.", "prompt")
-    return tokens
-
-
 def _refuse_unsupported_chat(request: ChatRequest) -> None:
     if request.top_logprobs is not None and not request.logprobs:
         raise errors.bad_request("'top_logprobs' is only allowed when 'logprobs' is true.", "top_logprobs")
-    if request.logprobs:
-        raise errors.unsupported("logprobs")
     if request.response_format is not None and request.response_format.get("type") != "text":
         _refuse_format(request.response_format.get("type"))
     if request.tools and request.tool_choice != "none":
@@ -294,6 +269,21 @@ def _refuse_unsupported_chat(request: ChatRequest) -> None:
         raise errors.unsupported("functions")
     if request.modalities and request.modalities != ["text"]:
         raise errors.unsupported("modalities", "This model answers in text only.")
+    if request.audio is not None:
+        raise errors.unsupported("audio", "This model answers in text only.")
+    if request.web_search_options is not None:
+        raise errors.unsupported("web_search_options", "This server does not search the web.")
+    if request.moderation is not None:
+        raise errors.unsupported("moderation", "This server has no model that moderates.")
+    _check_metadata(request.metadata)
+
+
+def _check_metadata(metadata: dict[str, str] | None) -> None:
+    """Hold what is ignored to OpenAI's limits, so that a client finds out here what it would find out there."""
+    if metadata is not None and len(metadata) > MAX_METADATA:
+        raise errors.bad_request(f"'metadata' may hold at most {MAX_METADATA} entries.", "metadata")
+    if any(len(key) > _METADATA_KEY for key in metadata or ()):
+        raise errors.bad_request(f"A key of 'metadata' may have at most {_METADATA_KEY} characters.", "metadata")
 
 
 def _refuse_format(kind: object) -> None:
@@ -308,9 +298,5 @@ def _refuse_unsupported_completion(request: CompletionRequest) -> None:
     best_of = request.best_of or 1
     if request.stream and best_of > 1:
         raise errors.bad_request("'best_of' cannot be combined with 'stream'.", "best_of")
-    if best_of > 1:
-        raise errors.unsupported("best_of")
-    if request.suffix:
-        raise errors.unsupported("suffix")
-    if request.logprobs is not None:
-        raise errors.unsupported("logprobs")
+    if request.suffix and request.echo:
+        raise errors.bad_request("'echo' cannot be combined with 'suffix'.", "echo")

@@ -3,6 +3,8 @@
 An error object always has its four fields: `message`, `type`, `param` and `code`.
 """
 
+from collections.abc import Sequence
+
 import msgspec
 
 from inferno_runtime.config import Task
@@ -106,6 +108,17 @@ def model_not_found(name: str) -> ApiError:
 def path_not_found(path: str) -> ApiError:
     """No such path here."""
     return ApiError(404, f"There is nothing at {path}.", kind=NOT_FOUND, code="not_found")
+
+
+def endpoint_not_served(path: str, served: Sequence[str]) -> ApiError:
+    """A path of OpenAI's that this server does not have; served: those that it has."""
+    # OpenAI's clients try again after a 5xx that does not say that this is no use.
+    return ApiError(
+        501,
+        f"{path} is not served here. This server has {', '.join(served)}.",
+        code="endpoint_not_served",
+        headers={"x-should-retry": "false"},
+    )
 
 
 def method_not_allowed(method: str, path: str, allow: str) -> ApiError:

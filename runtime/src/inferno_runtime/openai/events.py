@@ -23,12 +23,14 @@ class StreamEvents:
         self._sent = 0  # of them, those whose text has left
         self._first = True
 
-    def text(self, text: str, tokens: int) -> bytes:
-        """The event for what so many more tokens made; nothing while they made no text."""
+    def text(self, text: str, tokens: int, logprobs: dict[str, Any] | None = None) -> bytes:
+        """The event for what so many more tokens made; nothing while they made no text and nothing is told of them."""
         self._tokens += tokens
-        if not text:
+        if not text and logprobs is None:
             return b""
-        data = {"token": text, "index": self._sent}
+        data: dict[str, Any] = {"token": text, "index": self._sent}
+        if logprobs is not None:
+            data["logprobs"] = logprobs
         self._sent = self._tokens
         head = f"id: {self._id}\n".encode() if self._first else b""
         self._first = False

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import msgspec
 
 from inferno_runtime.engine.request import Sampling
-from inferno_runtime.openai.convert import DEFAULT_MAX_TOKENS, MAX_BIASES, MAX_STOPS
+from inferno_runtime.openai.convert import DEFAULT_MAX_TOKENS, MAX_BIASES, MAX_METADATA, MAX_STOPS
 from inferno_runtime.openai.embeddings import MAX_CHARACTERS, MAX_INPUTS, EmbeddingsRequest
 from inferno_runtime.openai.requests import ChatRequest, CompletionRequest, GenerationRequest, Message, StreamOptions
+from inferno_runtime.openai.tokens import MOST, ApplyTemplateRequest, DetokenizeRequest, TokenizeRequest
 
 REQUESTS: tuple[type[msgspec.Struct], ...] = (
     ChatRequest,
@@ -19,6 +20,9 @@ REQUESTS: tuple[type[msgspec.Struct], ...] = (
     EmbeddingsRequest,
     Message,
     StreamOptions,
+    TokenizeRequest,
+    DetokenizeRequest,
+    ApplyTemplateRequest,
 )
 """The types that have fields of requests."""
 
@@ -28,17 +32,24 @@ class Field:
     """One field of a request.
 
     meaning: in Markdown; default: the value that leaving it out stands for, None where there is none or `meaning` says it;
-    refused: the values that this server knows and refuses, in words.
+    refused: the values that this server knows and refuses, in words; ignored: whether it changes nothing.
     """
 
     meaning: str
     default: bool | float | str | None = None
     refused: str = ""
+    ignored: bool = False
+
+    @property
+    def told(self) -> str:
+        """All that there is to say of it, but the default."""
+        refused = f" Refused: {self.refused}." if self.refused else ""
+        return self.meaning + refused + (" Accepted, and changes nothing." if self.ignored else "")
 
 
 _SAMPLING = Sampling()
 _MODEL = Field("A model's name or an alias, as `/v1/models` has them.")
-_USER = Field("Taken and ignored.")
+_USER = Field("Who the request is made for.", ignored=True)
 _PRIORITY = Field(
     "Who comes first where requests wait; wins over the header `X-Inferno-Priority`. "
     "Without either, the priority of the key, or else `normal`."
@@ -113,24 +124,49 @@ MEANINGS: dict[type, dict[str, Field]] = {
     ChatRequest: {
         "messages": Field("The conversation so far: one message or more."),
         "max_completion_tokens": Field("`max_tokens` by its newer name; the two must not differ."),
-        "logprobs": Field("Tell how likely each token was.", False, refused="`true`"),
-        "top_logprobs": Field("Tell the same of so many others at each place.", refused="any"),
+        "logprobs": Field("Tell how likely each token was.", False),
+        "top_logprobs": Field(
+            "Tell the same of so many of the likeliest at each place; only together with `logprobs`."
+        ),
         "response_format": Field("What form the answer must have.", refused='any but `{"type": "text"}`'),
         "tools": Field("Functions that the model may call.", refused="any, unless `tool_choice` is `none`"),
         "tool_choice": Field("Whether it calls them.", refused="any but `none` and `auto`"),
         "functions": Field("`tools` by an older name.", refused="any, unless `function_call` is `none`"),
         "function_call": Field("`tool_choice` by an older name; says nothing without `functions`."),
+        "parallel_tool_calls": Field("Whether it may call several at once.", ignored=True),
         "modalities": Field("What the answer consists of.", refused='any but `["text"]`'),
+        "audio": Field("How the answer sounds.", refused="any"),
+        "web_search_options": Field("Where to look for an answer.", refused="any"),
+        "moderation": Field("Which model is to judge the request and its answer.", refused="any"),
+        "store": Field("Whether to keep the answer; none is kept.", ignored=True),
+        "metadata": Field(
+            f"What to remember the answer by: up to {MAX_METADATA} texts of up to 512 characters, by names of up to 64.",
+            ignored=True,
+        ),
+        "service_tier": Field("Which of a provider's services is meant; see `priority`.", ignored=True),
+        "prediction": Field("What the answer will be for the most part; drafts come without it.", ignored=True),
+        "reasoning_effort": Field("How long to think.", ignored=True),
+        "verbosity": Field("How many words to make.", ignored=True),
+        "safety_identifier": Field("Who the request is made for, by its newer name.", ignored=True),
+        "prompt_cache_key": Field("Which requests begin alike; prefixes are found without it.", ignored=True),
+        "prompt_cache_retention": Field("How long to remember a prompt.", ignored=True),
+        "prompt_cache_options": Field("What of a prompt to remember.", ignored=True),
     },
     CompletionRequest: {
         "prompt": Field(
             "A text, several, or the same as token ids. Each is continued by itself. "
             "The spelling of a special token is read as one."
         ),
-        "best_of": Field("How many continuations to make for each one that is given.", 1, refused="more than 1"),
+        "best_of": Field(
+            "How many continuations to make of each prompt, of which the `n` with the highest mean log probability are given; "
+            "not less than `n`, and not with `stream`."
+        ),
         "echo": Field("Begin the text with the prompt.", False),
-        "suffix": Field("What comes behind the text.", refused="any but an empty one"),
-        "logprobs": Field("Tell how likely each token was, and so many others at its place.", refused="any"),
+        "suffix": Field(
+            "What comes behind the text, on models with fill-in tokens; not with `echo`.",
+            refused="any but an empty one, by models without fill-in tokens",
+        ),
+        "logprobs": Field("Tell how likely each token was, and so many of the likeliest at its place."),
     },
     Message: {
         "role": Field("`system` or `developer`, which are the same, `user` or `assistant`."),
@@ -140,6 +176,22 @@ MEANINGS: dict[type, dict[str, Field]] = {
     },
     StreamOptions: {
         "include_usage": Field("Send the usage in an event without choices before the end.", False),
+        "include_obfuscation": Field("Whether to hide the sizes of events; they are not.", ignored=True),
+    },
+    TokenizeRequest: {
+        "model": _MODEL,
+        "prompt": Field("A text, raw as in a completion: the spelling of a special token is read as one."),
+        "messages": Field("In its place a conversation, as a chat would be evaluated."),
+        "add_special_tokens": Field("Put the tokens around a prompt that the model wants there.", True),
+        "return_token_strs": Field("Say how each token is spelled, too.", False),
+    },
+    DetokenizeRequest: {
+        "model": _MODEL,
+        "tokens": Field(f"Token ids, {MOST:,} at most."),
+    },
+    ApplyTemplateRequest: {
+        "model": _MODEL,
+        "messages": Field("The conversation: one message or more."),
     },
     EmbeddingsRequest: {
         "model": _MODEL,

@@ -19,6 +19,7 @@ from inferno_runtime.openai.operations import (
     Parameter,
 )
 from inferno_runtime.openai.requests import ChatRequest
+from inferno_runtime.openai.tokens import ApplyTemplateRequest, DetokenizeRequest
 
 _EVENTS = "text/event-stream"
 _SHARED = (REQUEST_ID, PRIORITY, LAST_EVENT_ID, TRACEPARENT)  # parameters that stand in the document once
@@ -27,6 +28,7 @@ _TAGS = {
     "generation": "Text, whole or as OpenAI's events.",
     "embeddings": "Vectors.",
     "streaming": "Text as named events and on WebSockets.",
+    "tokens": "What a model's tokenizer and its chat template say.",
     "models": "What is served.",
     "health": "Whether it is served.",
     "monitoring": "What it takes.",
@@ -130,6 +132,10 @@ def _example(body: type[msgspec.Struct], model: str) -> Json:
         return {"model": model, "messages": [{"role": "user", "content": "What is the capital of France?"}]}
     if body is EmbeddingsRequest:
         return {"model": model, "input": ["A man plays the guitar.", "Somebody makes music."]}
+    if body is DetokenizeRequest:
+        return {"model": model, "tokens": [1, 2, 3]}
+    if body is ApplyTemplateRequest:
+        return _example(ChatRequest, model)
     return {"model": model, "prompt": "The capital of France is"}
 
 

@@ -7,7 +7,7 @@ from typing import Any, get_args
 import msgspec
 
 from inferno_runtime.config import ServerConfig
-from inferno_runtime.openai import monitoring, schemas, stream_schemas
+from inferno_runtime.openai import monitoring, schemas, stream_schemas, tokens
 from inferno_runtime.openai.components import JSON
 from inferno_runtime.openai.embeddings import EmbeddingsRequest
 from inferno_runtime.openai.requests import ChatRequest, CompletionRequest
@@ -44,6 +44,7 @@ class Operation:
     body: tuple[type[msgspec.Struct], ...] = ()  # JSON of any of these types
     query: bool = False  # whether a request for text can stand in the query
     socket: bool = False  # whether it opens a WebSocket
+    bare: bool = False  # whether the same is there without /v1, too, or is itself without
     unready: bool = False  # whether the same answer comes with a 503, too
     parameters: tuple[Parameter, ...] = ()
     errors: tuple[int, ...] = ()
@@ -107,6 +108,89 @@ _ID = Parameter("id", "path", "A model's name or alias; it may hold slashes.", {
 _ASKING = (PRIORITY, TRACEPARENT)
 
 
+# What OpenAI's API has beside, by the first part of the path below /v1; everything that its client asks for.
+_OPENAIS = frozenset(
+    [
+        "agents",
+        "assistants",
+        "audio",
+        "batches",
+        "chat",
+        "chatkit",
+        "containers",
+        "content_provenance_checks",
+        "conversations",
+        "decisions",
+        "edits",
+        "evals",
+        "files",
+        "fine_tuning",
+        "images",
+        "live",
+        "moderations",
+        "organization",
+        "projects",
+        "realtime",
+        "responses",
+        "safety",
+        "skills",
+        "threads",
+        "uploads",
+        "vaults",
+        "vector_stores",
+        "videos",
+        "webhook_endpoints",
+        "webhook_event_types",
+    ]
+)
+
+
+def is_openais(path: str) -> bool:
+    """Whether a path that is not served here is one of OpenAI's, or below one."""
+    parts = path.split("/")
+    return len(parts) > 2 and parts[1] == "v1" and parts[2] in _OPENAIS
+
+
+def served_paths() -> list[str]:
+    """The paths below /v1."""
+    return list(
+        dict.fromkeys(each.path for each in OPERATIONS if each.path.startswith("/v1/") and "{" not in each.path)
+    )
+
+
+def _tokens() -> Iterator[Operation]:
+    """What a model's tokenizer and its template say, under both of their paths each."""
+    for root, suffix in (("/v1", ""), ("", "Unversioned")):
+        for path, name, summary, body, answer in (
+            (
+                "tokenize",
+                "tokenize",
+                "Turn a prompt or a conversation into tokens.",
+                tokens.TokenizeRequest,
+                tokens.Tokens,
+            ),
+            ("detokenize", "detokenize", "Turn tokens into text.", tokens.DetokenizeRequest, tokens.Prompt),
+            (
+                "apply-template",
+                "applyTemplate",
+                "Render a conversation as the model is given it.",
+                tokens.ApplyTemplateRequest,
+                tokens.Prompt,
+            ),
+        ):
+            yield Operation(
+                path=f"{root}/{path}",
+                method="post",
+                name=name + suffix,
+                tag="tokens",
+                summary=summary,
+                bare=True,
+                answer=answer,
+                body=(body,),
+                errors=(400, *_KEY, 403, 404, 503, *_BODY),
+            )
+
+
 def _streams() -> Iterator[Operation]:
     """The streams of one sequence, under both of their paths each."""
     for root, suffix in (("/v1", ""), ("", "Unversioned")):
@@ -119,6 +203,7 @@ def _streams() -> Iterator[Operation]:
                 method=method,
                 name=name + suffix,
                 tag="streaming",
+                bare=True,
                 summary=f"Stream one text as named events{place}.",
                 description="With `messages` it is a chat, with `prompt` a completion. `event: token` comes with each piece "
                 "of the text, and `event: complete` or `event: error` at the end. A comment line comes after "
@@ -134,6 +219,7 @@ def _streams() -> Iterator[Operation]:
             method="get",
             name=f"openSocket{suffix}",
             tag="streaming",
+            bare=True,
             summary="Open a WebSocket, on which several texts can be streamed at once.",
             description="Messages are JSON in text frames: the client's are those of the schema `ClientMessage`, and the "
             "server's those of `ServerMessage`. At most {websocket_requests} requests run on a connection, and a message "
@@ -184,6 +270,7 @@ OPERATIONS = (
         errors=(*_WORK, *_BODY),
     ),
     *_streams(),
+    *_tokens(),
     Operation(
         path="/v1/models",
         method="get",

@@ -19,12 +19,14 @@ Bias = Annotated[float, Meta(ge=-100, le=100)]
 LookBack = Annotated[int, Meta(ge=-1, le=2_000_000)]
 TokenLimit = Annotated[int, Meta(ge=1, le=2_000_000)]
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+MetadataValue = Annotated[str, Meta(max_length=512)]
 
 
 class StreamOptions(msgspec.Struct, frozen=True):
     """What a stream carries besides the text."""
 
     include_usage: bool | None = None
+    include_obfuscation: bool | None = None
 
 
 class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,7 +85,22 @@ class ChatRequest(GenerationRequest, frozen=True, kw_only=True):
     tool_choice: str | dict[str, Any] | None = None
     functions: list[dict[str, Any]] | None = None
     function_call: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
     modalities: list[str] | None = None
+    audio: dict[str, Any] | None = None
+    web_search_options: dict[str, Any] | None = None
+    moderation: dict[str, Any] | None = None
+
+    store: bool | None = None
+    metadata: dict[str, MetadataValue] | None = None
+    service_tier: str | None = None
+    prediction: dict[str, Any] | None = None
+    reasoning_effort: str | None = None
+    verbosity: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_retention: str | None = None
+    prompt_cache_options: dict[str, Any] | None = None
 
 
 class CompletionRequest(GenerationRequest, frozen=True, kw_only=True):

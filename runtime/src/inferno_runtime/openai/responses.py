@@ -6,7 +6,7 @@ A stream has thousands of events a second, which differ in a few bytes: what the
 import secrets
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -32,6 +32,14 @@ def usage_object(usages: Iterable[Usage]) -> dict[str, Any]:
     }
 
 
+class Result(NamedTuple):
+    """What became of a sequence: its text, why it ended, and how likely its tokens were, if that is asked for."""
+
+    text: str
+    reason: FinishReason
+    logprobs: dict[str, Any] | None = None
+
+
 class Answer:
     """How one endpoint writes its answers; one object per request."""
 
@@ -39,19 +47,27 @@ class Answer:
     stream_object = ""
     id_prefix = ""
 
-    def __init__(self, model: str, include_usage: bool = False, echoes: Sequence[str] = ()) -> None:
-        """echoes: what each sequence's text begins with, if anything is repeated."""
+    def __init__(
+        self, model: str, include_usage: bool = False, echoes: Sequence[str] = (), fingerprint: str = ""
+    ) -> None:
+        """echoes: what each answer's text begins with, if anything is repeated; fingerprint: of what makes the texts."""
         self.id = self.id_prefix + secrets.token_hex(12)
         self.echoes = echoes
         self.model = model
+        self.fingerprint = fingerprint
         self.created = int(time.time())
         self._include_usage = include_usage
 
-    def whole(self, results: list[tuple[str, FinishReason]], usage: dict[str, Any]) -> bytes:
-        """The answer that is not streamed: (text, why it ended) of every sequence."""
+    def whole(self, results: Sequence[Result], usage: dict[str, Any]) -> bytes:
+        """The answer that is not streamed."""
         choices = [
-            {"index": index, **self._said(self.echo(index) + text), "logprobs": None, "finish_reason": reason.value}
-            for index, (text, reason) in enumerate(results)
+            {
+                "index": index,
+                **self._said(self.echo(index) + result.text),
+                "logprobs": result.logprobs,
+                "finish_reason": result.reason.value,
+            }
+            for index, result in enumerate(results)
         ]
         return msgspec.json.encode(self._envelope(self.object, choices) | {"usage": usage})
 
@@ -63,9 +79,11 @@ class Answer:
         """The last event of a stream whose client asked for the usage."""
         return _event(self._envelope(self.stream_object, []) | {"usage": usage})
 
-    def chunk(self, index: int, said: dict[str, Any], reason: FinishReason | None) -> bytes:
+    def chunk(
+        self, index: int, said: dict[str, Any], reason: FinishReason | None, logprobs: dict[str, Any] | None = None
+    ) -> bytes:
         """One event with one choice."""
-        choice = {"index": index, **said, "logprobs": None, "finish_reason": reason.value if reason else None}
+        choice = {"index": index, **said, "logprobs": logprobs, "finish_reason": reason.value if reason else None}
         envelope = self._envelope(self.stream_object, [choice])
         if self._include_usage:
             envelope["usage"] = None
@@ -75,8 +93,8 @@ class Answer:
         """What a sequence's text begins with."""
         return self.echoes[index] if self.echoes else ""
 
-    def opening(self, index: int) -> bytes:
-        """What comes before the first text."""
+    def opening(self, index: int, logprobs: dict[str, Any] | None = None) -> bytes:
+        """What comes before the first text. logprobs: of a prompt that is repeated."""
         return b""
 
     def piece(self, text: str) -> dict[str, Any]:
@@ -91,7 +109,14 @@ class Answer:
         raise NotImplementedError
 
     def _envelope(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
-        return {"id": self.id, "object": kind, "created": self.created, "model": self.model, "choices": choices}
+        return {
+            "id": self.id,
+            "object": kind,
+            "created": self.created,
+            "model": self.model,
+            "system_fingerprint": self.fingerprint,
+            "choices": choices,
+        }
 
 
 class ChatAnswer(Answer):
@@ -101,7 +126,7 @@ class ChatAnswer(Answer):
     stream_object = "chat.completion.chunk"
     id_prefix = "chatcmpl-"
 
-    def opening(self, index: int) -> bytes:
+    def opening(self, index: int, logprobs: dict[str, Any] | None = None) -> bytes:
         return self.chunk(index, {"delta": {"role": "assistant", "content": "", "refusal": None}}, None)
 
     def piece(self, text: str) -> dict[str, Any]:
@@ -121,9 +146,9 @@ class CompletionAnswer(Answer):
     stream_object = "text_completion"
     id_prefix = "cmpl-"
 
-    def opening(self, index: int) -> bytes:
+    def opening(self, index: int, logprobs: dict[str, Any] | None = None) -> bytes:
         echo = self.echo(index)
-        return self.chunk(index, self.piece(echo), None) if echo else b""
+        return self.chunk(index, self.piece(echo), None, logprobs) if echo or logprobs else b""
 
     def piece(self, text: str) -> dict[str, Any]:
         return {"text": text}
@@ -146,12 +171,14 @@ class ChoiceEvents:
         hollow = answer.chunk(index, answer.piece(_HOLE), None)
         self._before, self._behind = hollow.split(msgspec.json.encode(_HOLE))
 
-    def opening(self) -> bytes:
-        """The event before the first text; may be nothing."""
-        return self._answer.opening(self._index)
+    def opening(self, logprobs: dict[str, Any] | None = None) -> bytes:
+        """The event before the first text; may be nothing. logprobs: of a prompt that is repeated."""
+        return self._answer.opening(self._index, logprobs)
 
-    def text(self, text: str) -> bytes:
+    def text(self, text: str, logprobs: dict[str, Any] | None = None) -> bytes:
         """An event with text."""
+        if logprobs is not None:
+            return self._answer.chunk(self._index, self._answer.piece(text), None, logprobs)
         return self._before + _encode(text) + self._behind
 
     def closing(self, reason: FinishReason) -> bytes:

@@ -57,12 +57,45 @@ class AnswerMessage(msgspec.Struct, frozen=True):
     refusal: str | None
 
 
+class TopLogprob(msgspec.Struct, frozen=True):
+    """A token that might have stood there. `bytes` is null of a control token, which has no text."""
+
+    token: str
+    logprob: float
+    bytes: list[int] | None
+
+
+class TokenLogprob(msgspec.Struct, frozen=True):
+    """A token, and the likeliest ones at its place."""
+
+    token: str
+    logprob: float
+    bytes: list[int] | None
+    top_logprobs: list[TopLogprob]
+
+
+class ChatLogprobs(msgspec.Struct, frozen=True):
+    """How likely the tokens of a message, or of a piece of it, were."""
+
+    content: list[TokenLogprob]
+    refusal: None
+
+
+class CompletionLogprobs(msgspec.Struct, frozen=True):
+    """How likely the tokens of a text, or of a piece of it, were; null of a prompt's first. Offsets are in characters."""
+
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
+    text_offset: list[int]
+
+
 class ChatChoice(msgspec.Struct, frozen=True):
     """One answer of a chat."""
 
     index: int
     message: AnswerMessage
-    logprobs: dict[str, Any] | None
+    logprobs: ChatLogprobs | None
     finish_reason: Finish
 
 
@@ -73,6 +106,7 @@ class ChatCompletion(msgspec.Struct, frozen=True):
     object: Literal["chat.completion"]
     created: int
     model: str
+    system_fingerprint: str
     choices: list[ChatChoice]
     usage: UsageObject
 
@@ -90,7 +124,7 @@ class ChatChunkChoice(msgspec.Struct, frozen=True):
 
     index: int
     delta: Delta
-    logprobs: dict[str, Any] | None
+    logprobs: ChatLogprobs | None
     finish_reason: Finish | None
 
 
@@ -101,6 +135,7 @@ class ChatCompletionChunk(msgspec.Struct, frozen=True):
     object: Literal["chat.completion.chunk"]
     created: int
     model: str
+    system_fingerprint: str
     choices: list[ChatChunkChoice]
     usage: UsageObject | UnsetType | None = UNSET
 
@@ -110,7 +145,7 @@ class CompletionChoice(msgspec.Struct, frozen=True):
 
     text: str
     index: int
-    logprobs: dict[str, Any] | None
+    logprobs: CompletionLogprobs | None
     finish_reason: Finish | None
 
 
@@ -121,6 +156,7 @@ class Completion(msgspec.Struct, frozen=True):
     object: Literal["text_completion"]
     created: int
     model: str
+    system_fingerprint: str
     choices: list[CompletionChoice]
     usage: UsageObject | UnsetType | None = UNSET
 

@@ -17,10 +17,14 @@ from inferno_runtime.openai.websocket import DEFAULT_WINDOW, MAX_ID
 
 
 class TokenEvent(msgspec.Struct, frozen=True):
-    """The data of `event: token`: a piece of the text, and the position of its first token."""
+    """The data of `event: token`: a piece of the text, and the position of its first token.
+
+    `logprobs`, where they are asked for, are as in a chat or in a completion.
+    """
 
     token: str
     index: int
+    logprobs: dict[str, Any] | UnsetType = UNSET
 
 
 class CompleteEvent(msgspec.Struct, frozen=True):
@@ -85,11 +89,12 @@ class StartMessage(msgspec.Struct, frozen=True, tag="start"):
 
 
 class TokenMessage(msgspec.Struct, frozen=True, tag="token"):
-    """A piece of the text and, unless `accumulated` was turned off, all of it up to here."""
+    """A piece of the text and, unless `accumulated` was turned off, all of it up to here; `logprobs` where asked for."""
 
     request_id: str
     token: str
     accumulated: str | UnsetType = UNSET
+    logprobs: dict[str, Any] | UnsetType = UNSET
 
 
 class CompleteMessage(msgspec.Struct, frozen=True, tag="complete"):

@@ -169,6 +169,7 @@ class Token(msgspec.Struct, tag="token"):
     request_id: str
     token: str
     accumulated: str | msgspec.UnsetType = msgspec.UNSET
+    logprobs: dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET  # of the tokens that made it, if asked for
 
 
 class Complete(msgspec.Struct, tag="complete"):

@@ -12,6 +12,7 @@ from inferno_runtime.server.models import ModelHandler, ModelsHandler
 from inferno_runtime.server.monitoring import ProfileStatsHandler, QueueStatusHandler, RecentProfilesHandler
 from inferno_runtime.server.openapi import OpenApiHandler
 from inferno_runtime.server.sse import SseHandler
+from inferno_runtime.server.tokens import ApplyTemplateHandler, DetokenizeHandler, TokenizeHandler
 from inferno_runtime.server.transport import MAX_CONNECTIONS, MAX_HEAD, Server
 from inferno_runtime.server.websocket import SocketHandler
 
@@ -29,6 +30,9 @@ def application(context: Context) -> Application:
             (r"/v1/embeddings", EmbeddingsHandler, shared),
             (r"(?:/v1)?/stream/sse", SseHandler, shared),
             (r"(?:/v1)?/ws/stream", SocketHandler, shared),
+            (r"(?:/v1)?/tokenize", TokenizeHandler, shared),
+            (r"(?:/v1)?/detokenize", DetokenizeHandler, shared),
+            (r"(?:/v1)?/apply-template", ApplyTemplateHandler, shared),
             (r"/v1/models", ModelsHandler, shared),
             (r"/v1/models/(.+)", ModelHandler, shared),
             (r"/health", HealthHandler, shared),

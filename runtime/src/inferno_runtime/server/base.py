@@ -14,6 +14,7 @@ from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from inferno_runtime.openai import errors
 from inferno_runtime.openai.errors import ApiError
+from inferno_runtime.openai.operations import is_openais, served_paths
 from inferno_runtime.server.access import Caller, metered
 from inferno_runtime.server.auth import guarded
 from inferno_runtime.server.compression import IDENTITY, LARGE_BODY, body_coding, compress
@@ -346,11 +347,15 @@ class NotFoundHandler(BaseHandler):
     async def _answer(self, method: str) -> None:
         if self._already_refused():
             return
-        raise errors.path_not_found(self.request.path)
+        raise self._absent()
+
+    def _absent(self) -> ApiError:
+        path = self.request.path
+        return errors.endpoint_not_served(path, served_paths()) if is_openais(path) else errors.path_not_found(path)
 
     def _as_api_error(self, error: BaseException | None, status: int) -> ApiError:
         # A method that tornado does not know at all ends here.
-        return errors.path_not_found(self.request.path) if status == 405 else super()._as_api_error(error, status)
+        return self._absent() if status == 405 else super()._as_api_error(error, status)
 
 
 def _sane(value: str | None) -> str | None:

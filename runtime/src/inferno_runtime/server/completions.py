@@ -16,8 +16,9 @@ from inferno_runtime.worker.generation import Delta
 class Chunks(StreamedAnswer):
     """OpenAI's events."""
 
-    def __init__(self, answer: Answer, job: Job) -> None:
+    def __init__(self, answer: Answer, job: Job, run: Run) -> None:
         self._answer = answer
+        self._run = run
         self._include_usage = job.include_usage
         self._events = [answer.events(index) for index in range(len(job.prompts))]
         self._unopened = set(range(len(job.prompts)))
@@ -27,9 +28,10 @@ class Chunks(StreamedAnswer):
         written = b""
         if index in self._unopened:
             self._unopened.remove(index)
-            written = events.opening()
-        if delta.text:
-            written += events.text(delta.text)
+            known = self._run.generations[index].prompt_scores
+            written = events.opening(self._run.logprobs.of_echo(index, known))
+        if delta.text or delta.scores:
+            written += events.text(delta.text, self._run.logprobs.of_text(index, delta.scores))
         if delta.finish_reason is not None:
             written += events.closing(delta.finish_reason)
         return written
@@ -48,9 +50,9 @@ class CompletionsHandler(RunHandler):
         require_json(self.request)
         body = self.body
         job = await run.take(lambda: requests.decode(body, self.request_type), len(body))
-        answer = self.answer_type(run.model, job.include_usage, job.echoes)
+        answer = self.answer_type(run.model, job.include_usage, job.echoes, run.fingerprint)
         if job.stream:
-            await self.stream(run, EventStream(self), Chunks(answer, job))
+            await self.stream(run, EventStream(self), Chunks(answer, job, run))
         else:
             await run.submit()
             results = await run.whole()

@@ -154,8 +154,10 @@ class Exchange:
     async def _write(self, index: int, delta: Delta) -> None:
         if delta.finish_reason is not None and not self._cancelled:
             self._reason = delta.finish_reason
-        if delta.text and not self._cancelled:
+        if (delta.text or delta.scores) and not self._cancelled:
             token = websocket.Token(self.id, delta.text)
+            if delta.scores:
+                token.logprobs = self._run.logprobs.of_text(index, delta.scores)
             if self._message.accumulated:
                 self._accumulated += delta.text
                 token.accumulated = self._accumulated

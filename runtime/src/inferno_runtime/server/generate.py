@@ -9,8 +9,9 @@ from msgspec.structs import replace
 from inferno_runtime.engine.request import FinishReason, Usage
 from inferno_runtime.openai import convert
 from inferno_runtime.openai.convert import Job
+from inferno_runtime.openai.logprobs import Logprobs
 from inferno_runtime.openai.requests import ChatRequest, GenerationRequest
-from inferno_runtime.openai.responses import usage_object
+from inferno_runtime.openai.responses import Result, usage_object
 from inferno_runtime.server import spans
 from inferno_runtime.server.context import Context
 from inferno_runtime.server.tracing import Attribute
@@ -32,6 +33,7 @@ class Run(Work):
         super().__init__(context, arrival)
         self.generations: list[Generation] = []
         self._charged = 0  # generated tokens
+        self.logprobs: Logprobs  # once the request was taken
         self._request: GenerationRequest | None = None
         self._job: Job
 
@@ -43,6 +45,7 @@ class Run(Work):
         self._request = request = await aside(decode, size)
         target = self._find(request.model, request.priority).target
         self._job = await self._tokenized(lambda: convert.job_of(request, target), size)
+        self.logprobs = Logprobs(self._job, target.tokenizer, chat=isinstance(request, ChatRequest))
         return self._job
 
     async def submit(self) -> None:
@@ -61,15 +64,29 @@ class Run(Work):
                         priority=self.priority,
                         deadline=self._deadline,
                         token_timeout=self._config.token_timeout_seconds,
+                        top_scores=job.top_scores,
+                        score_prompt=job.score_prompt,
                     )
                 )
 
-    async def whole(self) -> list[tuple[str, FinishReason]]:
-        """The texts, and why they ended. Raises `ApiError`."""
+    async def whole(self) -> list[Result]:
+        """What became of the sequences, or of the best of each prompt's. Raises `ApiError`."""
         async with self._limited():
-            results = await _all(self._read_whole(generation) for generation in self.generations)
+            results = await _all(self._read_whole(index) for index in range(len(self.generations)))
         await self._meter.settle()
-        return results
+        return [results[index] for index in self._best()]
+
+    def _best(self) -> list[int]:
+        """The sequences that are answers: of each prompt's as many as are asked for, the likeliest by the token first."""
+        every, answers = range(len(self.generations)), self._job.answers
+        if answers == self._job.choices:
+            return list(every)
+        prompts = [every[start : start + self._job.choices] for start in every[:: self._job.choices]]
+        return [
+            index
+            for own in prompts
+            for index in sorted(own, key=lambda index: -self.generations[index].mean_score)[:answers]
+        ]
 
     async def stream(self, write: Write, pace: Pace | None = None) -> None:
         """Hand over the texts as they come. Raises `ApiError`, and whatever `write` does."""
@@ -82,6 +99,11 @@ class Run(Work):
     def pace(self) -> tuple[int, float]:
         """The configured pace."""
         return self._config.token_batch_size, self._config.token_batch_ms / 1000
+
+    @property
+    def fingerprint(self) -> str:
+        """Of what makes the texts: the model, its settings and the engine's build."""
+        return self._served.engine.fingerprint
 
     @property
     def usage(self) -> dict[str, Any]:
@@ -138,11 +160,12 @@ class Run(Work):
         times = [generation.first_token_at for generation in self.generations]
         return min((at - self._arrival.at for at in times if at is not None), default=None)
 
-    async def _read_whole(self, generation: Generation) -> tuple[str, FinishReason]:
+    async def _read_whole(self, index: int) -> Result:
+        generation = self.generations[index]
         delta = await generation.read_all(self._charge)
         reason = delta.finish_reason or FinishReason.STOP
         self._observe(generation, reason)
-        return delta.text, reason
+        return Result(delta.text, reason, self.logprobs.of_all(index, generation.prompt_scores, delta.scores))
 
     async def _read_into(self, write: Write, pace: Pace, index: int, generation: Generation) -> None:
         clock = asyncio.get_running_loop().time

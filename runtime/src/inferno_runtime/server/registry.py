@@ -9,8 +9,8 @@ from inferno_runtime.chat.template import ChatTemplate, TemplateError
 from inferno_runtime.config import ServedModel, Task
 from inferno_runtime.engine.request import Priority, Sampling
 from inferno_runtime.openai import embeddings, errors
-from inferno_runtime.openai.convert import Target
 from inferno_runtime.openai.embeddings import EmbeddingTarget
+from inferno_runtime.openai.target import Target
 from inferno_runtime.worker.client import EngineState, EngineStats
 from inferno_runtime.worker.encoding import Encoding
 from inferno_runtime.worker.generation import Generation
@@ -40,6 +40,8 @@ class Engine(Protocol):
     def tuning(self) -> dict[str, Any]: ...
     @property
     def draft(self) -> str | None: ...
+    @property
+    def fingerprint(self) -> str: ...
 
     async def start(self) -> None: ...
     async def submit(
@@ -54,6 +56,8 @@ class Engine(Protocol):
         priority: Priority = Priority.NORMAL,
         deadline: float | None = None,
         token_timeout: float | None = None,
+        top_scores: int | None = None,
+        score_prompt: bool = False,
     ) -> Generation: ...
     async def embed(
         self,
@@ -120,6 +124,12 @@ class Served:
     def target(self) -> Target:
         """What the conversion of requests for text needs. Raises `ApiError`: 503 while it is being loaded, 400 if it embeds."""
         self._require("generate")
+        return self.vocabulary
+
+    @property
+    def vocabulary(self) -> Target:
+        """The same of a model that embeds, too: its tokens and its template. Raises `ApiError`: 503 while it is being loaded."""
+        self._require(None)
         return Target(
             tokenizer=self.engine.tokenizer,
             template=self._template,
@@ -140,10 +150,10 @@ class Served:
             truncate=truncate,
         )
 
-    def _require(self, task: Task) -> None:
+    def _require(self, task: Task | None) -> None:
         if not self.loaded:
             raise errors.unavailable(f"The model '{self.name}' is being loaded.")
-        if self.engine.info.task != task:
+        if task is not None and self.engine.info.task != task:
             raise errors.unsupported_task(self.name, self.engine.info.task)
 
 

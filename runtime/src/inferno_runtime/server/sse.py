@@ -35,7 +35,7 @@ class SseHandler(RunHandler):
             self.set_header("Content-Type", "text/event-stream; charset=utf-8")
             await self.finish()
             return
-        await self.stream(run, EventStream(self, error_name=b"event: error\n"), _Events(self.request_id))
+        await self.stream(run, EventStream(self, error_name=b"event: error\n"), _Events(self.request_id, run))
 
     async def _answer_reconnection(self, last_event_id: str) -> None:
         """Say that nothing more will come of a stream.
@@ -50,14 +50,16 @@ class SseHandler(RunHandler):
 
 
 class _Events(StreamedAnswer):
-    def __init__(self, request_id: str) -> None:
+    def __init__(self, request_id: str, run: Run) -> None:
+        self._run = run
         self._events = events.StreamEvents(request_id)
         self._reason = FinishReason.STOP
 
     def piece(self, index: int, delta: Delta) -> bytes:
         if delta.finish_reason is not None:
             self._reason = delta.finish_reason
-        return self._events.text(delta.text, delta.tokens)
+        logprobs = self._run.logprobs.of_text(index, delta.scores) if delta.scores else None
+        return self._events.text(delta.text, delta.tokens, logprobs)
 
     def end(self, run: Run) -> bytes:
         return self._events.complete(self._reason, run.usage)

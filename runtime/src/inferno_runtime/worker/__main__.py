@@ -148,6 +148,7 @@ class Reporter:
             scheduler.cells_used,
             scheduler.queued_by_priority,
             counters if changed else None,
+            result.scores,
         )
 
 

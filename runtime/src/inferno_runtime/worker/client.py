@@ -13,6 +13,7 @@ from inferno_runtime.backends import load_tokenizer
 from inferno_runtime.backends.base import ModelError, ModelInfo, Tokenizer
 from inferno_runtime.config import ServedModel, Task
 from inferno_runtime.engine.request import EmbeddingRequest, Priority, Request, Sampling
+from inferno_runtime.models.identity import fingerprint, identity
 from inferno_runtime.models.source import hold, locate
 from inferno_runtime.worker.depth import Depth
 from inferno_runtime.worker.draft import check_vocabulary, draft_path
@@ -40,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 _RESTART_DELAYS = (0.0, 1.0, 5.0, 15.0, 60.0)  # seconds; the last one for all further attempts
 _RESTART_PATIENCE = 30.0  # seconds that a request waits for an engine that is being started again
+_NO_MATTER = frozenset({"threads", "rates", "measurements", "seconds"})  # of a tuning, to what is said
 _HOPELESS_AFTER = 3  # restarts in a row without a token
 
 
@@ -87,12 +89,14 @@ class EngineClient:
         self.context = 0  # tokens per sequence
         self.tuning: dict[str, Any] = {}  # what it is evaluated with, and what the hardware was found to prefer
         self.draft: str | None = None  # name of the draft model's file
+        self.fingerprint = ""  # of what decides what it says: the model, its settings and the builds that evaluate it
         self.slots = served.engine.slots
         self.stats = EngineStats()
         self.state = EngineState.STARTING
         self.state_reason = "the model is being loaded"
         self.alive = True  # False when starting again no longer helps
         self._path = ""
+        self._identity: list[str] = []  # of the model, and of the draft model if there is one
         self._task: Task = "generate"
         self._ids = itertools.count(1)
         self._generations: dict[int, Generation | Encoding] = {}  # one or the other, by the model's task
@@ -114,6 +118,7 @@ class EngineClient:
         hold(source)
         self._path = str(source)
         draft = await asyncio.to_thread(draft_path, self.served.engine)
+        self._identity = [await asyncio.to_thread(identity, path) for path in (source, draft) if path is not None]
         self.tokenizer = await asyncio.to_thread(load_tokenizer, self._path)
         self._task = self.served.model.task or self.tokenizer.task
         if draft is not None and self._task == "embed":
@@ -139,11 +144,14 @@ class EngineClient:
         priority: Priority = Priority.NORMAL,
         deadline: float | None = None,
         token_timeout: float | None = None,
+        top_scores: int | None = None,
+        score_prompt: bool = False,
     ) -> Generation:
         """Have a sequence generated; waits while the engine is being started again.
 
         prompt: 1 to `context` - 1 tokens; priority: beside others that wait; deadline: on the loop's clock;
-        token_timeout: seconds between two tokens. Raises `Overloaded` or `EngineUnavailable`.
+        token_timeout: seconds between two tokens; top_scores, score_prompt: as in `Request`.
+        Raises `Overloaded` or `EngineUnavailable`.
         """
         await self._admitted(deadline)
         generation = Generation(
@@ -155,9 +163,21 @@ class EngineClient:
             deadline,
             pause=self._pause,
             token_timeout=token_timeout,
+            scored=top_scores is not None,
         )
         self._begin(generation)
-        self._send(Submit(Request(generation.id, prompt, max_tokens, sampling, ignore_eos, priority, min_tokens)))
+        request = Request(
+            generation.id,
+            prompt,
+            max_tokens,
+            sampling,
+            ignore_eos,
+            priority,
+            min_tokens,
+            top_scores,
+            score_prompt,
+        )
+        self._send(Submit(request))
         return generation
 
     async def embed(
@@ -293,6 +313,15 @@ class EngineClient:
     def _on_ready(self, frame: Ready) -> None:
         self.info, self.context, self.slots = frame.info, frame.context, frame.slots
         self.tuning = frame.tuning
+        self.fingerprint = fingerprint(
+            {
+                "model": self._identity,
+                "template": self.served.model.chat_template,
+                "engine": self.served.engine.wire(),
+                "settings": {name: value for name, value in frame.tuning.items() if name not in _NO_MATTER},
+                "context": frame.context,
+            }
+        )
         self.stats.depth.set(0, asyncio.get_running_loop().time())
         if frame.info.task == "embed":
             shape = f"{frame.info.dimensions} dimensions, inputs of up to {frame.context} tokens"
@@ -367,6 +396,9 @@ class EngineClient:
         for started in step.started:
             if generation := generations.get(started.id):
                 generation.on_started(started)
+        for scores in step.scores:  # before the tokens that they belong to
+            if generation := generations.get(scores.id):
+                generation.on_scores(scores)
         if step.ids:
             self._failures = 0
             self.alive = True

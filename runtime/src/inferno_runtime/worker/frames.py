@@ -11,7 +11,7 @@ import msgspec
 
 from inferno_runtime.backends.base import ModelInfo
 from inferno_runtime.config import Task
-from inferno_runtime.engine.request import Embedded, EmbeddingRequest, Finished, Request, Started
+from inferno_runtime.engine.request import Embedded, EmbeddingRequest, Finished, Request, Scores, Started
 
 MAX_FRAME = 256 * 1024 * 1024  # bytes; a longer one means that the stream is garbled
 _HEADER = struct.Struct("<I")
@@ -102,6 +102,7 @@ class Step(msgspec.Struct, frozen=True, array_like=True, tag=3):
     cells_used: int
     queued_by_priority: tuple[int, ...] = ()  # in the order of `Priority`
     counters: Counters | None = None  # where they are not what the last step said
+    scores: list[Scores] = msgspec.field(default_factory=list)
 
 
 class Encoded(msgspec.Struct, frozen=True, array_like=True, tag=4):

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from inferno_runtime.engine.detokenizer import Detokenizer
-from inferno_runtime.engine.request import Finished, FinishReason, Started, Usage
+from inferno_runtime.engine.request import Finished, FinishReason, Scores, Started, Usage
 from inferno_runtime.worker.errors import EngineError, GenerationFailed, GenerationTimeout, OutOfMemory, TokenTimeout
+from inferno_runtime.worker.transcript import Score, Transcript, unpacked
 
 MOST_UNREAD = 256  # tokens that are kept for a reader who is busy elsewhere; with more the engine pauses
 
@@ -23,6 +24,7 @@ class Delta:
     text: str
     tokens: int
     finish_reason: FinishReason | None
+    scores: list[Score] = field(default_factory=list)  # of the tokens whose text is now there, if they are asked for
 
 
 class Generation:
@@ -42,9 +44,11 @@ class Generation:
         *,
         pause: Callable[[int, bool], None] = lambda number, paused: None,
         token_timeout: float | None = None,
+        scored: bool = False,
     ) -> None:
         """cancel, pause: tell the engine; deadline: on the loop's clock, None for none; token_timeout: seconds that a
-        sequence that runs may be without a token, None for any."""
+        sequence that runs may be without a token, None for any; scored: whether the engine tells how likely tokens were.
+        """
         self.id = request_id
         self.prompt_tokens = prompt_tokens
         self.completion_tokens = 0
@@ -56,6 +60,9 @@ class Generation:
         self._loop = asyncio.get_running_loop()
         self._tokens: list[int] = []  # that are not text yet
         self._text: list[str] = []
+        self._shown = 0  # characters of text so far
+        self._transcript = Transcript(pieces) if scored else None
+        self.prompt_scores: list[tuple[float, Sequence[tuple[int, float]]]] = []  # from the prompt's second token on
         self._unread = 0  # tokens
         self._reason: FinishReason | None = None
         self._error: EngineError | None = None
@@ -87,6 +94,11 @@ class Generation:
     def finish_reason(self) -> FinishReason | None:
         """Why the sequence ended, once it has, and unless that was an error."""
         return self._reason
+
+    @property
+    def mean_score(self) -> float:
+        """The mean of its tokens' logarithms; minus infinity where there are none."""
+        return self._transcript.mean if self._transcript is not None else float("-inf")
 
     @property
     def usage(self) -> Usage:
@@ -125,7 +137,7 @@ class Generation:
         if self._error is not None and not self._unread:
             raise self._error
         self._make_text()
-        delta = Delta("".join(self._text), self._unread, None if self._error else self._reason)
+        delta = Delta("".join(self._text), self._unread, None if self._error else self._reason, self._scores())
         self._text.clear()
         self._unread = 0
         self._first = False
@@ -140,12 +152,14 @@ class Generation:
         made: told of every so many new tokens, which add up to all of them.
         """
         parts: list[str] = []
+        scores: list[Score] = []
         while True:
             delta = await self.read(_TOGETHER, _TOLD_SECONDS)
             made(delta.tokens)
             parts.append(delta.text)
+            scores += delta.scores
             if delta.finish_reason is not None:
-                return Delta("".join(parts), self.completion_tokens, delta.finish_reason)
+                return Delta("".join(parts), self.completion_tokens, delta.finish_reason, scores)
 
     def cancel(self) -> None:
         """End the sequence; its slot is free within a step."""
@@ -170,6 +184,15 @@ class Generation:
         self.cached_tokens = started.cached_tokens
         self._queued = started.queued
         self._prefill = started.prefill
+
+    def on_scores(self, scores: Scores) -> None:
+        """How likely the prompt's tokens were, or those that come next."""
+        if self._transcript is None or self.ended:
+            return
+        if scores.prompt:
+            self.prompt_scores.extend(unpacked(scores))
+        else:
+            self._transcript.add(scores)
 
     def on_tokens(self, tokens: Sequence[int]) -> None:
         """Tokens came out of a step."""
@@ -218,7 +241,7 @@ class Generation:
         if not self.ended:
             self._make_text()
             if text := self._detokenizer.finish():
-                self._text.append(text)
+                self._add(text)
             self._reason = reason
             self._settle()
 
@@ -227,9 +250,22 @@ class Generation:
         if self._tokens:
             began = self._loop.time()
             if text := self._detokenizer.feed(self._tokens):
-                self._text.append(text)
+                self._add(text)
+            if self._transcript is not None:
+                self._transcript.follow(self._tokens)
             self._tokens.clear()
             self._detokenize += self._loop.time() - began
+
+    def _add(self, text: str) -> None:
+        self._text.append(text)
+        self._shown += len(text)
+
+    def _scores(self) -> list[Score]:
+        """Those that the text so far calls for."""
+        if self._transcript is None:
+            return []
+        whole = self._reason is not None and not self._detokenizer.stopped
+        return self._transcript.rest() if whole else self._transcript.shown(self._shown)
 
     def _time_out(self) -> None:
         if not self.ended:

@@ -66,7 +66,7 @@ class LlamaBackend:
         self._memory = api.llama_get_memory(self._context)
         self.memory = self._memory_traits()
         self.description = f"libllama, CPU kernels: {self._library.cpu_variant}, {self.threads} threads"
-        self.settings: dict[str, Any] = {}
+        self.settings: dict[str, Any] = {"kernels": self._library.cpu_variant}
         self._batch = Batch(api, self.max_batch)
         self._saved: tuple[int, Saved] | None = None  # the slot that was last saved, while nothing has changed it
 

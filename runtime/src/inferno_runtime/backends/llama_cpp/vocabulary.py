@@ -29,10 +29,11 @@ class LlamaVocabulary:
             for token in range(size)
             if api.llama_vocab_get_attr(self._vocab, token)
             & (api.LLAMA_TOKEN_ATTR_CONTROL | api.LLAMA_TOKEN_ATTR_UNKNOWN)
-            if (spelling := self._spelling(token))
+            if (spelling := self.spelling(token))
         )
-        self.bos = self._spelling(api.llama_vocab_bos(self._vocab))
-        self.eos = self._spelling(api.llama_vocab_eos(self._vocab))
+        self.bos = self.spelling(api.llama_vocab_bos(self._vocab))
+        self.eos = self.spelling(api.llama_vocab_eos(self._vocab))
+        self.infill = self._infill()
         template = api.llama_model_chat_template(model, None)
         self.chat_template = template.decode("utf-8", "replace") if template else None
 
@@ -46,11 +47,19 @@ class LlamaVocabulary:
                 return tokens[:count]
             room = -count
 
-    def _spelling(self, token: int) -> str:
+    def spelling(self, token: int) -> str:
         if token < 0:  # libllama's "none"
             return ""
         text = self._library.api.llama_vocab_get_text(self._vocab, token)
         return text.decode("utf-8", "replace") if text else ""
+
+    def _infill(self) -> tuple[int, int, int] | None:
+        """As the file's metadata names them, or as libllama knows them by their spellings."""
+        api, vocab = self._library.api, self._vocab
+        prefix, suffix, middle = (
+            read(vocab) for read in (api.llama_vocab_fim_pre, api.llama_vocab_fim_suf, api.llama_vocab_fim_mid)
+        )
+        return (prefix, suffix, middle) if min(prefix, suffix, middle) >= 0 else None
 
     def _piece(self, token: int) -> bytes:
         room = 128

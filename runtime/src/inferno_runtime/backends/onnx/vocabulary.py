@@ -31,6 +31,17 @@ _ENDS = frozenset(
 )
 
 
+# The tokens before a prefix, before a suffix and before what is to stand between, in the families that have them.
+_INFILL = (
+    ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),
+    ("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),
+    ("<fim-prefix>", "<fim-suffix>", "<fim-middle>"),
+    ("<|code_prefix|>", "<|code_suffix|>", "<|code_middle|>"),
+    ("<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"),
+    ("▁<PRE>", "▁<SUF>", "▁<MID>"),
+)
+
+
 class OnnxVocabulary:
     """`Tokenizer` over the `tokenizers` package, which is thread-safe for a tokenizer that nobody changes."""
 
@@ -42,13 +53,14 @@ class OnnxVocabulary:
         self.context_train = layout.window if self.task == "embed" else layout.positions
         spec = read_spec(layout.tokenizer)
         try:
-            spelled, special = vocabulary(spec), special_spellings(spec)
+            self._spelled, special = vocabulary(spec), special_spellings(spec)
             self.pieces = pieces(spec, logit_count(layout, description))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(f"{layout.tokenizer}: not a tokenizer that could be read: {error!r}") from None
         self.control_spellings = frozenset(special.values())
-        self.bos = _spelling(layout, "bos", spelled)
-        self.eos = _spelling(layout, "eos", spelled)
+        self.bos = _spelling(layout, "bos", self._spelled)
+        self.eos = _spelling(layout, "eos", self._spelled)
+        self.infill = _infill(self._spelled)
         self.end_tokens = _end_tokens(layout, special, self.eos)
         self.chat_template = layout.chat_template
         self._parsing = _open(layout.tokenizer)
@@ -59,6 +71,9 @@ class OnnxVocabulary:
         tokenizer = self._parsing if parse_special else self._plain
         ids: list[int] = tokenizer.encode(text, add_special_tokens=add_special).ids
         return ids
+
+    def spelling(self, token: int) -> str:
+        return self._spelled.get(token, "")
 
 
 def logit_count(layout: Layout, description: Description) -> int:
@@ -107,6 +122,14 @@ def _spelling(layout: Layout, which: str, spelled: Mapping[int, str]) -> str:
         return stated
     token = layout.config.get(f"{which}_token_id")
     return spelled.get(token, "") if isinstance(token, int) else ""
+
+
+def _infill(spelled: Mapping[int, str]) -> tuple[int, int, int] | None:
+    tokens = {text: token for token, text in spelled.items()}
+    for prefix, suffix, middle in _INFILL:
+        if prefix in tokens and suffix in tokens and middle in tokens:
+            return tokens[prefix], tokens[suffix], tokens[middle]
+    return None
 
 
 def _end_tokens(layout: Layout, special: Mapping[int, str], eos: str) -> frozenset[int]:
