@@ -18,7 +18,7 @@ wrote something else, or stopped half-way by itself; who has not shown the call 
 cannot take it back and leaves its arguments as they are. No end at all: the answer was cut off there by a limit or by the
 client, as its `finish_reason` says. A call that is constrained by a grammar is never broken.
 
-A whole answer is what `Transcript` makes of all events.
+A whole answer is what `Said` makes of all events.
 """
 
 from collections.abc import Iterable
@@ -87,7 +87,7 @@ class Call:
 
 
 @dataclass(slots=True)
-class Transcript:
+class Said:
     """All that an answer's events add up to."""
 
     text: str = ""
@@ -95,8 +95,8 @@ class Transcript:
     calls: list[Call] = field(default_factory=list)
 
     @classmethod
-    def of(cls, events: Iterable[Event]) -> "Transcript":
-        """The transcript of a whole answer, whose broken calls are text."""
+    def of(cls, events: Iterable[Event]) -> "Said":
+        """That of a whole answer, whose broken calls are text."""
         texts: list[str] = []
         reasoning: list[str] = []
         calls: dict[int, Call] = {}

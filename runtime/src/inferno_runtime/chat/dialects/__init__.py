@@ -9,6 +9,8 @@ from inferno_runtime.chat.dialects.hermes import Hermes
 from inferno_runtime.chat.dialects.llama import Llama
 from inferno_runtime.chat.dialects.mistral import Mistral
 
+__all__ = ["Dialect", "Generic", "choose"]
+
 # The more particular come first: a template of Qwen3-Coder has the tags of Hermes, too.
 _NATIVE: tuple[type[Dialect], ...] = (Harmony, DeepSeek, Mistral, FunctionXml, Hermes, Llama)
 

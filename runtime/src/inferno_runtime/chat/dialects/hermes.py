@@ -5,12 +5,16 @@
 </tool_call>
 """
 
+import re
+
 from inferno_runtime.chat.dialects.base import Answer, Dialect
 from inferno_runtime.chat.dialects.calls import calls
 from inferno_runtime.chat.grammar import Spell, literal
 from inferno_runtime.chat.reader import Waiting
 from inferno_runtime.chat.tools import Tool
 
+# Others have the same tags around something else; a template may write it within a string of its own.
+_KEY = re.compile(r'\\?"name\\?"')
 _OPENING, _CLOSING = "<tool_call>", "</tool_call>"
 
 
@@ -21,7 +25,7 @@ class Hermes(Dialect):
 
     @classmethod
     def fits(cls, template: str) -> bool:
-        return _OPENING in template
+        return _OPENING in template and _KEY.search(template) is not None
 
     def read(self, answer: Answer) -> Waiting[None]:
         while opened := (yield from answer.text_until(_OPENING)):
