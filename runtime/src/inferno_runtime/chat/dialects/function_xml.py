@@ -113,9 +113,10 @@ class FunctionXml(Dialect):
         ends = ("\n" + _PARAMETER_END, _PARAMETER_END)
         if types == {"string"}:
             speech.arguments('"')
-            ended = yield from reader.until(ends, lambda text: speech.arguments(_quoted(text)[1:-1]))
+            if not (yield from reader.until(ends, lambda text: speech.arguments(_quoted(text)[1:-1]))):
+                return False
             speech.arguments('"')
-            return bool(ended)
+            return True
         parts: list[str] = []
         if not (yield from reader.until(ends, parts.append)):
             return False
