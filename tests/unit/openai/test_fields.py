@@ -28,7 +28,7 @@ def test_what_must_be_there_comes_first() -> None:
     ("kind", "wrong", "by_others"),
     [
         # The last are refused because of the field that they need, which is.
-        (ChatRequest, SHARED + CHAT, {"top_logprobs", "tool_choice"}),
+        (ChatRequest, SHARED + CHAT, {"top_logprobs"}),
         (CompletionRequest, SHARED + COMPLETION, set()),
     ],
 )

@@ -8,6 +8,7 @@ from typing import Any
 
 from inferno_runtime.backends.base import ModelError, ModelInfo, Tokenizer
 from inferno_runtime.config import ModelConfig, ServedModel, Task
+from inferno_runtime.engine.constraint import Constraint
 from inferno_runtime.engine.request import Embedded, Finished, FinishReason, Priority, Sampling, Started
 from inferno_runtime.worker.client import EngineState, EngineStats
 from inferno_runtime.worker.encoding import Encoding
@@ -103,6 +104,8 @@ class FakeEngine:
         ignore_eos: bool = False,
         min_tokens: int = 0,
         priority: Priority = Priority.NORMAL,
+        constraint: Constraint | None = None,
+        pieces: Sequence[bytes] | None = None,
         deadline: float | None = None,
         token_timeout: float | None = None,
     ) -> Generation:
@@ -117,13 +120,14 @@ class FakeEngine:
                 "ignore_eos": ignore_eos,
                 "min_tokens": min_tokens,
                 "priority": priority,
+                "constraint": constraint,
             }
         )
         number = len(self.submitted)
         generation = Generation(
             number,
             len(prompt),
-            self.tokenizer.pieces,
+            self.tokenizer.pieces if pieces is None else pieces,
             stop,
             self.cancelled.append,
             deadline,

@@ -28,6 +28,7 @@ class Prompt:
 
     @property
     def characters(self) -> int:
+        """How many there are in all."""
         return sum(len(piece.text) for piece in self.pieces)
 
 
@@ -60,10 +61,12 @@ class ChatModel:
         thinks = self._thinking is not None and pieces[-1].text[-_TAIL:].rstrip().endswith(self._thinking.opening)
         return Prompt(pieces, thinks)
 
-    def parser(self, prompt: Prompt, toolbox: Toolbox) -> Parser | None:
-        """A parser for an answer; None where the text is all that there can be."""
-        if not (toolbox.callable or self._thinking or self._dialect.speaks):
-            return None
+    def parses(self, toolbox: Toolbox) -> bool:
+        """Whether an answer can be more than text."""
+        return bool(toolbox.callable or self._thinking or self._dialect.speaks)
+
+    def parser(self, prompt: Prompt, toolbox: Toolbox) -> Parser:
+        """A parser for an answer."""
         return Parser(self._dialect, toolbox, self._thinking, thinks=prompt.thinks)
 
     def constraint(self, prompt: Prompt, toolbox: Toolbox) -> Constraint | None:

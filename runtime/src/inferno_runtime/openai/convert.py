@@ -4,18 +4,23 @@ Everything here is a plain function of the request and the model; it may take lo
 in a thread.
 """
 
-import re
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
 from inferno_runtime.backends.base import Tokenizer
-from inferno_runtime.chat.template import ChatTemplate, TemplateError, encode_pieces
+from inferno_runtime.chat.model import ChatModel, Prompt
+from inferno_runtime.chat.parser import Parser
+from inferno_runtime.chat.template import TemplateError, encode_pieces
+from inferno_runtime.chat.tools import Toolbox
+from inferno_runtime.engine.constraint import Constraint
 from inferno_runtime.engine.request import Sampling
 from inferno_runtime.openai import errors
-from inferno_runtime.openai.requests import ChatRequest, CompletionRequest, GenerationRequest, Message
+from inferno_runtime.openai.requests import ChatRequest, CompletionRequest, GenerationRequest
+from inferno_runtime.openai.tools import toolbox_of
+from inferno_runtime.openai.turns import turns_of
 
 DEFAULT_MAX_TOKENS = 512
 MAX_STOPS = 16
@@ -24,9 +29,6 @@ MAX_BIASES = 1024
 _SAMPLING_FIELDS = tuple(
     set(Sampling.__struct_fields__) & set(GenerationRequest.__struct_fields__) - {"top_k", "seed", "logit_bias"}
 )
-_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
-# What OpenAI takes for a name: it stands in the prompt, so it must not look like a part of the template's own.
-_NAME = re.compile(r"[^\s<|\\/>]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +36,29 @@ class Target:
     """The model that a request goes to, as far as conversion needs it."""
 
     tokenizer: Tokenizer
-    template: ChatTemplate | None
-    template_error: str  # why there is no template
+    chat: ChatModel | None
+    template_error: str  # why it cannot chat
     context: int  # tokens per sequence
     longest_piece: int  # characters that one token can stand for, at most
     max_sequences: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How the texts of a request are read: as what the model says in them."""
+
+    chat: ChatModel
+    prompt: Prompt
+    toolbox: Toolbox
+
+    def parser(self) -> Parser:
+        """A parser for one of them."""
+        return self.chat.parser(self.prompt, self.toolbox)
+
+    @property
+    def pieces(self) -> Sequence[bytes]:
+        """The text of each token for it."""
+        return self.chat.pieces
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +75,9 @@ class Job:
     ignore_eos: bool
     stream: bool
     include_usage: bool
+    constraint: Constraint | None = None
+    constrained_by: str = ""  # the field that asks for it
+    reading: Reading | None = None  # how the texts are read; None where they are text and nothing else
 
     def sampling_of(self, index: int) -> Sampling:
         """That of a sequence: those of one prompt must not all say the same, and equal requests must."""
@@ -70,16 +93,19 @@ def chat_job(request: ChatRequest, target: Target) -> Job:
     """The job of a chat request. Raises `ApiError`."""
     _refuse_unsupported_chat(request)
     limit = _same_limit(request)
-    messages = _plain(request.messages)
-    if target.template is None:
+    toolbox = toolbox_of(request)
+    turns = turns_of(request.messages)
+    if target.chat is None:
         raise errors.bad_request(target.template_error, "messages", "no_chat_template")
     try:
-        pieces = target.template.pieces(messages)
+        prompt = target.chat.prompt(turns, toolbox)
     except TemplateError as error:
         raise errors.bad_request(str(error), "messages", "chat_template_error") from error
-    _refuse_hopeless(sum(len(piece.text) for piece in pieces), "messages", target)
-    prompt = encode_pieces(pieces, target.tokenizer)
-    return _job(request, [prompt], limit, "messages", target)
+    _refuse_hopeless(prompt.characters, "messages", target)
+    job = _job(request, [encode_pieces(prompt.pieces, target.tokenizer)], limit, "messages", target)
+    reading = Reading(target.chat, prompt, toolbox) if target.chat.parses(toolbox) else None
+    constraint = target.chat.constraint(prompt, toolbox)
+    return replace(job, reading=reading, constraint=constraint, constrained_by="tools")
 
 
 def completion_job(request: CompletionRequest, target: Target) -> Job:
@@ -186,44 +212,6 @@ def _same_limit(request: ChatRequest) -> int:
     return new or old or DEFAULT_MAX_TOKENS
 
 
-def _plain(messages: Sequence[Message]) -> list[dict[str, str]]:
-    """Messages as templates know them: role, content and name, all strings."""
-    if not messages:
-        raise errors.bad_request("'messages' must hold at least one message.", "messages")
-    return [_plain_message(message, f"messages[{number}]") for number, message in enumerate(messages)]
-
-
-def _plain_message(message: Message, where: str) -> dict[str, str]:
-    if message.role in ("tool", "function") or message.tool_calls:
-        raise errors.unsupported("messages", f"{where}: tool calls are not supported by this server.")
-    role = _ROLES.get(message.role)
-    if role is None:
-        raise errors.bad_request(f"{where}.role must be one of {', '.join(_ROLES)}, not '{message.role}'.", "messages")
-    if message.content is None:
-        raise errors.bad_request(f"{where}.content is missing.", "messages")
-    plain = {"role": role, "content": _text(message.content, f"{where}.content")}
-    if message.name is not None:
-        if not _NAME.fullmatch(message.name):
-            raise errors.bad_request(f"{where}.name has characters that a name cannot have, or too many.", "messages")
-        plain["name"] = message.name
-    return plain
-
-
-def _text(content: str | list[dict[str, object]], where: str) -> str:
-    if isinstance(content, str):
-        return content
-    texts: list[str] = []
-    for number, part in enumerate(content):
-        kind = part.get("type")
-        if kind not in ("text", "refusal"):
-            raise errors.unsupported("messages", f"{where}[{number}]: this model takes parts of type 'text' only.")
-        text = part.get(kind)
-        if not isinstance(text, str):
-            raise errors.bad_request(f"{where}[{number}].{kind} must be a string.", "messages")
-        texts.append(text)
-    return "\n".join(texts)
-
-
 def _given(prompt: str | list[str | int | list[int]], target: Target) -> list[str | list[int]]:
     """The prompts, which must be of one kind."""
     given: list[str | list[int]]
@@ -286,10 +274,6 @@ def _refuse_unsupported_chat(request: ChatRequest) -> None:
         raise errors.unsupported("logprobs")
     if request.response_format is not None and request.response_format.get("type") != "text":
         _refuse_format(request.response_format.get("type"))
-    if request.tools and request.tool_choice != "none":
-        raise errors.unsupported("tools")
-    if not request.tools and request.tool_choice not in (None, "none", "auto"):
-        raise errors.bad_request("'tool_choice' is only allowed with 'tools'.", "tool_choice")
     if request.functions and request.function_call != "none":
         raise errors.unsupported("functions")
     if request.modalities and request.modalities != ["text"]:

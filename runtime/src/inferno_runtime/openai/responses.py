@@ -6,11 +6,21 @@ A stream has thousands of events a second, which differ in a few bytes: what the
 import secrets
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-from inferno_runtime.engine.request import FinishReason, Usage
+from inferno_runtime.chat.events import (
+    CallBegin,
+    CallBroken,
+    CallDelta,
+    CallEnd,
+    Event,
+    ReasoningDelta,
+    Said,
+    TextDelta,
+)
+from inferno_runtime.engine.request import Usage
 
 DONE = b"data: [DONE]\n\n"
 # What stands in a template of an event where the text will be; nothing that JSON escapes, nothing a client can send.
@@ -32,6 +42,13 @@ def usage_object(usages: Iterable[Usage]) -> dict[str, Any]:
     }
 
 
+class Result(NamedTuple):
+    """What became of a sequence: what was said, and why it ended."""
+
+    said: Said
+    finish: str
+
+
 class Answer:
     """How one endpoint writes its answers; one object per request."""
 
@@ -47,11 +64,11 @@ class Answer:
         self.created = int(time.time())
         self._include_usage = include_usage
 
-    def whole(self, results: list[tuple[str, FinishReason]], usage: dict[str, Any]) -> bytes:
-        """The answer that is not streamed: (text, why it ended) of every sequence."""
+    def whole(self, results: Sequence[Result], usage: dict[str, Any]) -> bytes:
+        """The answer that is not streamed."""
         choices = [
-            {"index": index, **self._said(self.echo(index) + text), "logprobs": None, "finish_reason": reason.value}
-            for index, (text, reason) in enumerate(results)
+            {"index": index, **self._said(index, result.said), "logprobs": None, "finish_reason": result.finish}
+            for index, result in enumerate(results)
         ]
         return msgspec.json.encode(self._envelope(self.object, choices) | {"usage": usage})
 
@@ -63,9 +80,9 @@ class Answer:
         """The last event of a stream whose client asked for the usage."""
         return _event(self._envelope(self.stream_object, []) | {"usage": usage})
 
-    def chunk(self, index: int, said: dict[str, Any], reason: FinishReason | None) -> bytes:
+    def chunk(self, index: int, said: dict[str, Any], finish: str | None) -> bytes:
         """One event with one choice."""
-        choice = {"index": index, **said, "logprobs": None, "finish_reason": reason.value if reason else None}
+        choice = {"index": index, **said, "logprobs": None, "finish_reason": finish}
         envelope = self._envelope(self.stream_object, [choice])
         if self._include_usage:
             envelope["usage"] = None
@@ -75,8 +92,8 @@ class Answer:
         """What a sequence's text begins with."""
         return self.echoes[index] if self.echoes else ""
 
-    def opening(self, index: int) -> bytes:
-        """What comes before the first text."""
+    def opening(self, index: int, first: Event | None) -> bytes:
+        """What comes before the first event, if there is one."""
         return b""
 
     def piece(self, text: str) -> dict[str, Any]:
@@ -87,7 +104,11 @@ class Answer:
         """The part of a choice in a stream's closing event."""
         raise NotImplementedError
 
-    def _said(self, text: str) -> dict[str, Any]:
+    def other(self, event: Event) -> dict[str, Any] | None:
+        """The part of a choice that carries what is no text in a stream; None where nothing needs to be told."""
+        return None
+
+    def _said(self, index: int, said: Said) -> dict[str, Any]:
         raise NotImplementedError
 
     def _envelope(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
@@ -101,8 +122,9 @@ class ChatAnswer(Answer):
     stream_object = "chat.completion.chunk"
     id_prefix = "chatcmpl-"
 
-    def opening(self, index: int) -> bytes:
-        return self.chunk(index, {"delta": {"role": "assistant", "content": "", "refusal": None}}, None)
+    def opening(self, index: int, first: Event | None) -> bytes:
+        content = "" if first is None or isinstance(first, TextDelta) else None
+        return self.chunk(index, {"delta": {"role": "assistant", "content": content, "refusal": None}}, None)
 
     def piece(self, text: str) -> dict[str, Any]:
         return {"delta": {"content": text}}
@@ -110,8 +132,29 @@ class ChatAnswer(Answer):
     def nothing(self) -> dict[str, Any]:
         return {"delta": {}}
 
-    def _said(self, text: str) -> dict[str, Any]:
-        return {"message": {"role": "assistant", "content": text, "refusal": None}}
+    def other(self, event: Event) -> dict[str, Any] | None:
+        match event:
+            case ReasoningDelta(text):
+                return {"delta": {"reasoning_content": text}}
+            case CallBegin(index, call_id, name):
+                call: dict[str, Any] = {"id": call_id, "type": "function", "function": {"name": name, "arguments": ""}}
+            case CallDelta(index, arguments):
+                call = {"function": {"arguments": arguments}}
+            case CallEnd() | CallBroken() | TextDelta():
+                return None
+        return {"delta": {"tool_calls": [{"index": index, **call}]}}
+
+    def _said(self, index: int, said: Said) -> dict[str, Any]:
+        content = said.text or (None if said.calls else "")
+        message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
+        if said.reasoning:
+            message["reasoning_content"] = said.reasoning
+        if said.calls:
+            message["tool_calls"] = [
+                {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+                for call in said.calls
+            ]
+        return {"message": message}
 
 
 class CompletionAnswer(Answer):
@@ -121,7 +164,7 @@ class CompletionAnswer(Answer):
     stream_object = "text_completion"
     id_prefix = "cmpl-"
 
-    def opening(self, index: int) -> bytes:
+    def opening(self, index: int, first: Event | None) -> bytes:
         echo = self.echo(index)
         return self.chunk(index, self.piece(echo), None) if echo else b""
 
@@ -131,8 +174,8 @@ class CompletionAnswer(Answer):
     def nothing(self) -> dict[str, Any]:
         return {"text": ""}
 
-    def _said(self, text: str) -> dict[str, Any]:
-        return {"text": text}
+    def _said(self, index: int, said: Said) -> dict[str, Any]:
+        return {"text": self.echo(index) + said.text}
 
 
 class ChoiceEvents:
@@ -146,17 +189,20 @@ class ChoiceEvents:
         hollow = answer.chunk(index, answer.piece(_HOLE), None)
         self._before, self._behind = hollow.split(msgspec.json.encode(_HOLE))
 
-    def opening(self) -> bytes:
-        """The event before the first text; may be nothing."""
-        return self._answer.opening(self._index)
+    def opening(self, first: Event | None) -> bytes:
+        """The event before the first one; may be nothing."""
+        return self._answer.opening(self._index, first)
 
-    def text(self, text: str) -> bytes:
-        """An event with text."""
-        return self._before + _encode(text) + self._behind
+    def event(self, event: Event) -> bytes:
+        """What was said next; may be nothing."""
+        if isinstance(event, TextDelta):
+            return self._before + _encode(event.text) + self._behind
+        other = self._answer.other(event)
+        return b"" if other is None else self._answer.chunk(self._index, other, None)
 
-    def closing(self, reason: FinishReason) -> bytes:
+    def closing(self, finish: str) -> bytes:
         """The event that says why the sequence ended."""
-        return self._answer.chunk(self._index, self._answer.nothing(), reason)
+        return self._answer.chunk(self._index, self._answer.nothing(), finish)
 
 
 _encode = msgspec.json.Encoder().encode

@@ -7,10 +7,9 @@ from inferno_runtime.openai.convert import Job
 from inferno_runtime.openai.requests import GenerationRequest
 from inferno_runtime.openai.responses import DONE, Answer, ChatAnswer, CompletionAnswer
 from inferno_runtime.server.base import require_json
-from inferno_runtime.server.generate import Run
+from inferno_runtime.server.generate import Piece, Run
 from inferno_runtime.server.handlers import RunHandler, StreamedAnswer
 from inferno_runtime.server.stream import EventStream
-from inferno_runtime.worker.generation import Delta
 
 
 class Chunks(StreamedAnswer):
@@ -22,16 +21,16 @@ class Chunks(StreamedAnswer):
         self._events = [answer.events(index) for index in range(len(job.prompts))]
         self._unopened = set(range(len(job.prompts)))
 
-    def piece(self, index: int, delta: Delta) -> bytes:
+    def piece(self, index: int, piece: Piece) -> bytes:
         events = self._events[index]
         written = b""
-        if index in self._unopened:
+        if index in self._unopened and (piece.events or piece.finish):
             self._unopened.remove(index)
-            written = events.opening()
-        if delta.text:
-            written += events.text(delta.text)
-        if delta.finish_reason is not None:
-            written += events.closing(delta.finish_reason)
+            written = events.opening(piece.events[0] if piece.events else None)
+        for event in piece.events:
+            written += events.event(event)
+        if piece.finish is not None:
+            written += events.closing(piece.finish)
         return written
 
     def end(self, run: Run) -> bytes:

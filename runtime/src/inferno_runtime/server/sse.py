@@ -3,11 +3,10 @@
 from inferno_runtime.engine.request import FinishReason
 from inferno_runtime.openai import errors, events, sole
 from inferno_runtime.server.base import require_json
-from inferno_runtime.server.generate import Run
+from inferno_runtime.server.generate import Piece, Run
 from inferno_runtime.server.handlers import RunHandler, StreamedAnswer
 from inferno_runtime.server.origin import check_origin
 from inferno_runtime.server.stream import EventStream
-from inferno_runtime.worker.generation import Delta
 
 
 class SseHandler(RunHandler):
@@ -52,12 +51,12 @@ class SseHandler(RunHandler):
 class _Events(StreamedAnswer):
     def __init__(self, request_id: str) -> None:
         self._events = events.StreamEvents(request_id)
-        self._reason = FinishReason.STOP
+        self._finish: str = FinishReason.STOP
 
-    def piece(self, index: int, delta: Delta) -> bytes:
-        if delta.finish_reason is not None:
-            self._reason = delta.finish_reason
-        return self._events.text(delta.text, delta.tokens)
+    def piece(self, index: int, piece: Piece) -> bytes:
+        if piece.finish is not None:
+            self._finish = piece.finish
+        return self._events.said(piece.events, piece.delta.tokens)
 
     def end(self, run: Run) -> bytes:
-        return self._events.complete(self._reason, run.usage)
+        return self._events.complete(self._finish, run.usage)

@@ -12,6 +12,7 @@ from typing import Any, cast
 from inferno_runtime.backends import load_tokenizer
 from inferno_runtime.backends.base import ModelError, ModelInfo, Tokenizer
 from inferno_runtime.config import ServedModel, Task
+from inferno_runtime.engine.constraint import Constraint
 from inferno_runtime.engine.request import EmbeddingRequest, Priority, Request, Sampling
 from inferno_runtime.models.source import locate
 from inferno_runtime.worker.depth import Depth
@@ -136,19 +137,21 @@ class EngineClient:
         ignore_eos: bool = False,
         min_tokens: int = 0,
         priority: Priority = Priority.NORMAL,
+        constraint: Constraint | None = None,
+        pieces: Sequence[bytes] | None = None,
         deadline: float | None = None,
         token_timeout: float | None = None,
     ) -> Generation:
         """Have a sequence generated; waits while the engine is being started again.
 
-        prompt: 1 to `context` - 1 tokens; priority: beside others that wait; deadline: on the loop's clock;
-        token_timeout: seconds between two tokens. Raises `Overloaded` or `EngineUnavailable`.
+        prompt: 1 to `context` - 1 tokens; priority: beside others that wait; constraint: what the text is held to;
+        pieces: the text of each token, where it is not the tokenizer's; deadline: on the loop's clock; token_timeout: seconds between two tokens. Raises `Overloaded` or `EngineUnavailable`.
         """
         await self._admitted(deadline)
         generation = Generation(
             next(self._ids),
             len(prompt),
-            self.tokenizer.pieces,
+            self.tokenizer.pieces if pieces is None else pieces,
             stop,
             self._cancel,
             deadline,
@@ -156,7 +159,8 @@ class EngineClient:
             token_timeout=token_timeout,
         )
         self._begin(generation)
-        self._send(Submit(Request(generation.id, prompt, max_tokens, sampling, ignore_eos, priority, min_tokens)))
+        request = Request(generation.id, prompt, max_tokens, sampling, ignore_eos, priority, min_tokens, constraint)
+        self._send(Submit(request))
         return generation
 
     async def embed(
