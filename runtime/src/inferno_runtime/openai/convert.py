@@ -13,8 +13,10 @@ import msgspec
 
 from inferno_runtime.backends.base import Tokenizer
 from inferno_runtime.chat.template import ChatTemplate, TemplateError, encode_pieces
+from inferno_runtime.engine.constraint import Constraint
 from inferno_runtime.engine.request import Sampling
 from inferno_runtime.openai import errors
+from inferno_runtime.openai.formats import constraint_of
 from inferno_runtime.openai.requests import ChatRequest, CompletionRequest, GenerationRequest, Message
 
 DEFAULT_MAX_TOKENS = 512
@@ -55,6 +57,8 @@ class Job:
     ignore_eos: bool
     stream: bool
     include_usage: bool
+    constraint: Constraint | None = None
+    constrained_by: str = "response_format"  # the field that asks for it
 
     def sampling_of(self, index: int) -> Sampling:
         """That of a sequence: those of one prompt must not all say the same, and equal requests must."""
@@ -116,6 +120,7 @@ def _job(
     for prompt in prompts:
         if len(prompt) >= target.context:
             raise errors.context_length_exceeded(target.context, len(prompt), param)
+    constraint, constrained_by = constraint_of(request)
     stream = bool(request.stream)
     if request.stream_options is not None and not stream:
         raise errors.bad_request("'stream_options' is only allowed when 'stream' is true.", "stream_options")
@@ -130,6 +135,8 @@ def _job(
         ignore_eos=bool(request.ignore_eos),
         stream=stream,
         include_usage=bool(request.stream_options and request.stream_options.include_usage),
+        constraint=constraint,
+        constrained_by=constrained_by,
     )
 
 
@@ -284,8 +291,6 @@ def _refuse_unsupported_chat(request: ChatRequest) -> None:
         raise errors.bad_request("'top_logprobs' is only allowed when 'logprobs' is true.", "top_logprobs")
     if request.logprobs:
         raise errors.unsupported("logprobs")
-    if request.response_format is not None and request.response_format.get("type") != "text":
-        _refuse_format(request.response_format.get("type"))
     if request.tools and request.tool_choice != "none":
         raise errors.unsupported("tools")
     if not request.tools and request.tool_choice not in (None, "none", "auto"):
@@ -294,14 +299,6 @@ def _refuse_unsupported_chat(request: ChatRequest) -> None:
         raise errors.unsupported("functions")
     if request.modalities and request.modalities != ["text"]:
         raise errors.unsupported("modalities", "This model answers in text only.")
-
-
-def _refuse_format(kind: object) -> None:
-    if kind in ("json_object", "json_schema"):
-        raise errors.unsupported("response_format")
-    raise errors.bad_request(
-        "'response_format.type' must be 'text', 'json_object' or 'json_schema'.", "response_format"
-    )
 
 
 def _refuse_unsupported_completion(request: CompletionRequest) -> None:

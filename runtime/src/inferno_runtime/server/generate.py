@@ -6,8 +6,9 @@ from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
+from inferno_runtime.engine.constraint import Constraint
 from inferno_runtime.engine.request import FinishReason, Usage
-from inferno_runtime.openai import convert
+from inferno_runtime.openai import convert, errors
 from inferno_runtime.openai.convert import Job
 from inferno_runtime.openai.requests import ChatRequest, GenerationRequest
 from inferno_runtime.openai.responses import usage_object
@@ -15,6 +16,7 @@ from inferno_runtime.server import spans
 from inferno_runtime.server.context import Context
 from inferno_runtime.server.tracing import Attribute
 from inferno_runtime.server.work import Arrival, Work, aside
+from inferno_runtime.worker.errors import GrammarRefused
 from inferno_runtime.worker.generation import Delta, Generation
 
 Write = Callable[[int, Delta], Awaitable[None]]
@@ -42,8 +44,10 @@ class Run(Work):
         """
         self._request = request = await aside(decode, size)
         target = self._find(request.model, request.priority).target
-        self._job = await self._tokenized(lambda: convert.job_of(request, target), size)
-        return self._job
+        self._job = job = await self._tokenized(lambda: convert.job_of(request, target), size)
+        if job.constraint is not None:
+            await self._check(job.constraint, job.constrained_by)
+        return job
 
     async def submit(self) -> None:
         """Give the engine its sequences. Raises `ApiError`."""
@@ -59,10 +63,19 @@ class Run(Work):
                         ignore_eos=job.ignore_eos,
                         min_tokens=job.min_tokens,
                         priority=self.priority,
+                        constraint=job.constraint,
                         deadline=self._deadline,
                         token_timeout=self._config.token_timeout_seconds,
                     )
                 )
+
+    async def _check(self, constraint: Constraint, param: str) -> None:
+        """Have a grammar compiled before anything is queued or charged. Raises `ApiError`, which quotes the compiler."""
+        async with self._limited():
+            try:
+                await self._served.engine.check(constraint)
+            except GrammarRefused as error:
+                raise errors.invalid_grammar(param, str(error)) from error
 
     async def whole(self) -> list[tuple[str, FinishReason]]:
         """The texts, and why they ended. Raises `ApiError`."""

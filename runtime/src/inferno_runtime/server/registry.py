@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from inferno_runtime.backends.base import ModelError, ModelInfo, Tokenizer
 from inferno_runtime.chat.template import ChatTemplate, TemplateError
 from inferno_runtime.config import ServedModel, Task
+from inferno_runtime.engine.constraint import Constraint
 from inferno_runtime.engine.request import Priority, Sampling
 from inferno_runtime.openai import embeddings, errors
 from inferno_runtime.openai.convert import Target
@@ -42,6 +43,7 @@ class Engine(Protocol):
     def draft(self) -> str | None: ...
 
     async def start(self) -> None: ...
+    async def check(self, constraint: Constraint) -> None: ...
     async def submit(
         self,
         prompt: list[int],
@@ -52,6 +54,7 @@ class Engine(Protocol):
         ignore_eos: bool = False,
         min_tokens: int = 0,
         priority: Priority = Priority.NORMAL,
+        constraint: Constraint | None = None,
         deadline: float | None = None,
         token_timeout: float | None = None,
     ) -> Generation: ...
