@@ -12,7 +12,7 @@ from inferno_runtime.engine.constraint import Constraint
 from inferno_runtime.engine.request import Embedded, Finished, FinishReason, Priority, Sampling, Started
 from inferno_runtime.worker.client import EngineState, EngineStats
 from inferno_runtime.worker.encoding import Encoding
-from inferno_runtime.worker.errors import EngineError
+from inferno_runtime.worker.errors import EngineError, GrammarRefused
 from inferno_runtime.worker.generation import Generation
 
 CHATML = (
@@ -31,6 +31,7 @@ class ByteTokenizer:
         self.task: Task = "generate"
         self.pieces: Sequence[bytes] = [bytes([byte]) for byte in range(256)] + [b"", b"", b""]
         self.end_tokens = frozenset({IM_END})
+        self.controls = {token: spelling for spelling, token in _CONTROL.items()}
         self.control_spellings = frozenset(_CONTROL)
         self.bos = "<s>"
         self.eos = "<|im_end|>"
@@ -79,6 +80,7 @@ class FakeEngine:
         self.alive = True
         self.says: str | bytes = says
         self.refuses: EngineError | None = None  # raised by submit
+        self.refuses_grammar = ""  # what is wrong with any
         self.fails: EngineError | None = None  # raised by reading, after all was said
         self.fails_to_load: ModelError | None = None
         self.resume = asyncio.Event()
@@ -93,6 +95,10 @@ class FakeEngine:
         if self.fails_to_load:
             raise self.fails_to_load
         self.state = EngineState.READY
+
+    async def check(self, constraint: Constraint) -> None:
+        if self.refuses_grammar:
+            raise GrammarRefused(self.refuses_grammar)
 
     async def submit(
         self,

@@ -99,12 +99,5 @@ class ChatModel:
 
 def _control_tokens(marks: Sequence[str], tokenizer: Tokenizer) -> dict[str, int]:
     """Those of the marks that are tokens without a text."""
-    found = {}
-    for mark in marks:
-        if mark in tokenizer.control_spellings:
-            tokens = tokenizer.encode(mark, add_special=False, parse_special=True)
-            # A tokenizer may put a space before every text.
-            (token,) = tokens[-1:]
-            if not tokenizer.pieces[token]:
-                found[mark] = token
-    return found
+    tokens = {spelling: token for token, spelling in tokenizer.controls.items() if not tokenizer.pieces[token]}
+    return {mark: tokens[mark] for mark in marks if mark in tokens}

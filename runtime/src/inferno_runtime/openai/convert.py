@@ -18,6 +18,7 @@ from inferno_runtime.chat.tools import Toolbox
 from inferno_runtime.engine.constraint import Constraint
 from inferno_runtime.engine.request import Sampling
 from inferno_runtime.openai import errors
+from inferno_runtime.openai.formats import constraint_of
 from inferno_runtime.openai.requests import ChatRequest, CompletionRequest, GenerationRequest
 from inferno_runtime.openai.tools import toolbox_of
 from inferno_runtime.openai.turns import turns_of
@@ -76,7 +77,7 @@ class Job:
     stream: bool
     include_usage: bool
     constraint: Constraint | None = None
-    constrained_by: str = ""  # the field that asks for it
+    constrained_by: str = "response_format"  # the field that asks for it
     reading: Reading | None = None  # how the texts are read; None where they are text and nothing else
 
     def sampling_of(self, index: int) -> Sampling:
@@ -105,7 +106,9 @@ def chat_job(request: ChatRequest, target: Target) -> Job:
     job = _job(request, [encode_pieces(prompt.pieces, target.tokenizer)], limit, "messages", target)
     reading = Reading(target.chat, prompt, toolbox) if target.chat.parses(toolbox) else None
     constraint = target.chat.constraint(prompt, toolbox)
-    return replace(job, reading=reading, constraint=constraint, constrained_by="tools")
+    if constraint is not None:  # which is no answer in words, of whatever form
+        job = replace(job, constraint=constraint, constrained_by="tools")
+    return replace(job, reading=reading)
 
 
 def completion_job(request: CompletionRequest, target: Target) -> Job:
@@ -142,6 +145,7 @@ def _job(
     for prompt in prompts:
         if len(prompt) >= target.context:
             raise errors.context_length_exceeded(target.context, len(prompt), param)
+    constraint, constrained_by = constraint_of(request)
     stream = bool(request.stream)
     if request.stream_options is not None and not stream:
         raise errors.bad_request("'stream_options' is only allowed when 'stream' is true.", "stream_options")
@@ -156,6 +160,8 @@ def _job(
         ignore_eos=bool(request.ignore_eos),
         stream=stream,
         include_usage=bool(request.stream_options and request.stream_options.include_usage),
+        constraint=constraint,
+        constrained_by=constrained_by,
     )
 
 
@@ -272,20 +278,10 @@ def _refuse_unsupported_chat(request: ChatRequest) -> None:
         raise errors.bad_request("'top_logprobs' is only allowed when 'logprobs' is true.", "top_logprobs")
     if request.logprobs:
         raise errors.unsupported("logprobs")
-    if request.response_format is not None and request.response_format.get("type") != "text":
-        _refuse_format(request.response_format.get("type"))
     if request.functions and request.function_call != "none":
         raise errors.unsupported("functions")
     if request.modalities and request.modalities != ["text"]:
         raise errors.unsupported("modalities", "This model answers in text only.")
-
-
-def _refuse_format(kind: object) -> None:
-    if kind in ("json_object", "json_schema"):
-        raise errors.unsupported("response_format")
-    raise errors.bad_request(
-        "'response_format.type' must be 'text', 'json_object' or 'json_schema'.", "response_format"
-    )
 
 
 def _refuse_unsupported_completion(request: CompletionRequest) -> None:

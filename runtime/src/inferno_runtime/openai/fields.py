@@ -18,8 +18,11 @@ from inferno_runtime.openai.requests import (
     Function,
     FunctionCall,
     GenerationRequest,
+    JsonSchema,
     Message,
+    ResponseFormat,
     StreamOptions,
+    StructuredOutputs,
     ToolCall,
     ToolDefinition,
 )
@@ -34,6 +37,9 @@ REQUESTS: tuple[type[msgspec.Struct], ...] = (
     FunctionCall,
     ToolDefinition,
     Function,
+    ResponseFormat,
+    JsonSchema,
+    StructuredOutputs,
     StreamOptions,
 )
 """The types that have fields of requests."""
@@ -95,6 +101,8 @@ MEANINGS: dict[type, dict[str, Field]] = {
         "n": Field("How many answers to give to each prompt, which is evaluated once.", 1),
         "min_tokens": Field("How many tokens an answer must have before the model may end it.", 0),
         "logit_bias": Field(f"What is added to the logits of up to {MAX_BIASES} tokens, by their ids."),
+        "response_format": Field("What form the answer must have."),
+        "structured_outputs": Field("The same in vLLM's words; one of both at most."),
         "typical_p": Field(
             "Draw from the tokens that are most nearly as surprising as is usual here; 1 is off.", _SAMPLING.typical_p
         ),
@@ -131,7 +139,6 @@ MEANINGS: dict[type, dict[str, Field]] = {
         "max_completion_tokens": Field("`max_tokens` by its newer name; the two must not differ."),
         "logprobs": Field("Tell how likely each token was.", False, refused="`true`"),
         "top_logprobs": Field("Tell the same of so many others at each place.", refused="any"),
-        "response_format": Field("What form the answer must have.", refused='any but `{"type": "text"}`'),
         "tools": Field(f"Functions that the model may call: up to {MAX_TOOLS}, of different names."),
         "tool_choice": Field(
             "Whether it calls them: `none`, `auto` (as it likes), `required` (one at least), an object that names one, "
@@ -182,6 +189,27 @@ MEANINGS: dict[type, dict[str, Field]] = {
         "strict": Field(
             "Taken and ignored: a forced call always follows the schema, and no other is held to it.", False
         ),
+    },
+    ResponseFormat: {
+        "type": Field(
+            "Any text; a JSON object; JSON by a schema; a text by a grammar or a regular expression.",
+        ),
+        "json_schema": Field("The schema, with the type `json_schema`."),
+        "grammar": Field("The grammar, with the type `grammar`, in llguidance's dialect of Lark."),
+        "regex": Field("The expression, with the type `regex`, in the syntax of Rust; it matches the whole text."),
+    },
+    JsonSchema: {
+        "name": Field("What the schema is called: up to 64 letters, digits, `_` and `-`."),
+        "description": Field("Taken and ignored."),
+        "schema": Field("The JSON Schema itself. Without one, any object."),
+        "strict": Field("Taken and ignored: an answer always follows its schema."),
+    },
+    StructuredOutputs: {
+        "json": Field("A JSON Schema, also as text."),
+        "json_object": Field("Any JSON object."),
+        "grammar": Field("A grammar in llguidance's dialect of Lark."),
+        "regex": Field("A regular expression in the syntax of Rust, which matches the whole text."),
+        "choice": Field("Texts, of which the answer is one."),
     },
     StreamOptions: {
         "include_usage": Field("Send the usage in an event without choices before the end.", False),

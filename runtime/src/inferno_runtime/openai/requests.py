@@ -27,6 +27,37 @@ class StreamOptions(msgspec.Struct, frozen=True):
     include_usage: bool | None = None
 
 
+Schema = dict[str, Any] | bool
+
+
+class JsonSchema(msgspec.Struct, frozen=True, kw_only=True):
+    """The schema that an answer is to follow, in OpenAI's envelope."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[a-zA-Z0-9_-]+$")]
+    description: str | None = None
+    schema: Schema | None = None
+    strict: bool | None = None
+
+
+class ResponseFormat(msgspec.Struct, frozen=True, kw_only=True):
+    """What form an answer must have."""
+
+    type: Literal["text", "json_object", "json_schema", "grammar", "regex"]
+    json_schema: JsonSchema | None = None
+    grammar: str | None = None
+    regex: str | None = None
+
+
+class StructuredOutputs(msgspec.Struct, frozen=True, kw_only=True):
+    """The same, as vLLM has it: one of these."""
+
+    json: Schema | str | None = None
+    json_object: bool | None = None
+    grammar: str | None = None
+    regex: str | None = None
+    choice: list[str] | None = None
+
+
 class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The fields that both kinds of generation share."""
 
@@ -49,6 +80,8 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     n: Annotated[int, Meta(ge=1, le=128)] | None = None
     min_tokens: Annotated[int, Meta(ge=0)] | None = None
     logit_bias: dict[str, Bias] | None = None
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
     typical_p: Fraction | None = None
     top_n_sigma: Annotated[float, Meta(ge=0, le=100)] | None = None
     repeat_penalty: Annotated[float, Meta(ge=0.01, le=10)] | None = None  # less makes logits infinite
@@ -111,7 +144,6 @@ class ChatRequest(GenerationRequest, frozen=True, kw_only=True):
 
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
-    response_format: dict[str, Any] | None = None
     tools: list[ToolDefinition] | None = None
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None

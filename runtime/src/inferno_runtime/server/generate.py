@@ -9,8 +9,9 @@ from msgspec.structs import replace
 
 from inferno_runtime.chat.events import CALLED, Event, Said, TextDelta
 from inferno_runtime.chat.parser import Parser
+from inferno_runtime.engine.constraint import Constraint
 from inferno_runtime.engine.request import FinishReason, Usage
-from inferno_runtime.openai import convert
+from inferno_runtime.openai import convert, errors
 from inferno_runtime.openai.convert import Job
 from inferno_runtime.openai.requests import ChatRequest, GenerationRequest
 from inferno_runtime.openai.responses import Result, usage_object
@@ -18,6 +19,7 @@ from inferno_runtime.server import spans
 from inferno_runtime.server.context import Context
 from inferno_runtime.server.tracing import Attribute
 from inferno_runtime.server.work import Arrival, Work, aside
+from inferno_runtime.worker.errors import GrammarRefused
 from inferno_runtime.worker.generation import Delta, Generation
 
 
@@ -59,8 +61,10 @@ class Run(Work):
         """
         self._request = request = await aside(decode, size)
         target = self._find(request.model, request.priority).target
-        self._job = await self._tokenized(lambda: convert.job_of(request, target), size)
-        return self._job
+        self._job = job = await self._tokenized(lambda: convert.job_of(request, target), size)
+        if job.constraint is not None:
+            await self._check(job.constraint, job.constrained_by)
+        return job
 
     async def submit(self) -> None:
         """Give the engine its sequences. Raises `ApiError`."""
@@ -83,6 +87,14 @@ class Run(Work):
                         token_timeout=self._config.token_timeout_seconds,
                     )
                 )
+
+    async def _check(self, constraint: Constraint, param: str) -> None:
+        """Have a grammar compiled before anything is queued or charged. Raises `ApiError`, which quotes the compiler."""
+        async with self._limited():
+            try:
+                await self._served.engine.check(constraint)
+            except GrammarRefused as error:
+                raise errors.invalid_grammar(param, str(error)) from error
 
     async def whole(self) -> list[Result]:
         """What became of the sequences. Raises `ApiError`."""
