@@ -101,11 +101,11 @@ def _call(call: Call, traits: Traits) -> Message:
     arguments: Any = call.arguments
     if not traits.text_arguments:
         try:
-            arguments = json.loads(call.arguments)
+            read = json.loads(call.arguments)
         except (ValueError, RecursionError):
-            arguments = {}
-        if not isinstance(arguments, dict) or nesting(arguments) > MOST_NESTED:
-            arguments = call.arguments
+            read = None  # what was cut off, say
+        if isinstance(read, dict) and nesting(read) <= MOST_NESTED:
+            arguments = read
     function = {"name": call.name, "arguments": arguments}
     return {"id": _id(call.id, traits), "type": Fixed("function"), "function": function}
 
