@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from inferno_runtime.chat.model import ChatModel
 from inferno_runtime.chat.template import ChatTemplate
 from inferno_runtime.openai import convert, requests
 from inferno_runtime.openai.errors import ApiError
@@ -14,10 +15,33 @@ from tests.unit.server.fakes import CHATML, ByteTokenizer
 USER = {"role": "user", "content": "Hi"}
 
 
+CALLING: dict[str, Any] = {
+    "role": "assistant",
+    "content": None,
+    "tool_calls": [{"id": "a", "type": "function", "function": {"name": "now", "arguments": "{}"}}],
+}
+RESULT = {"role": "tool", "tool_call_id": "a", "content": "12"}
+
+
+def called(**function: Any) -> dict[str, Any]:
+    return {**CALLING, "tool_calls": [{"id": "a", "function": {"name": "now", "arguments": "{}", **function}}]}
+
+
+def tool(**function: Any) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": "now", **function}}
+
+
+def nested(levels: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "object"}
+    for _ in range(levels):
+        schema = {"type": "object", "properties": {"a": schema}}
+    return schema
+
+
 def target() -> Target:
     tokenizer = ByteTokenizer()
     template = ChatTemplate(CHATML, bos="", eos="", control_spellings=tokenizer.control_spellings)
-    return Target(tokenizer, template, "", context=64, longest_piece=12, max_sequences=4)
+    return Target(tokenizer, ChatModel(template, tokenizer), "", context=64, longest_piece=12, max_sequences=4)
 
 
 def refusal_of_chat(body: bytes) -> ApiError:
@@ -106,8 +130,20 @@ CHAT: list[tuple[str, Any, str]] = [
     ("messages", [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}], "unsupported_parameter"),
     ("messages", [{"role": "user", "content": "Hi", "name": "a b"}], "invalid_value"),
     ("messages", [{"role": "user", "content": "Hi", "name": "<|x|>"}], "invalid_value"),
-    ("messages", [{"role": "tool", "content": "Hi"}], "unsupported_parameter"),
-    ("messages", [{"role": "assistant", "content": "", "tool_calls": [{}]}], "unsupported_parameter"),
+    ("messages", [{"role": "function", "name": "now", "content": "12"}], "unsupported_parameter"),
+    ("messages", [USER, {"role": "tool", "content": "Hi"}], "invalid_value"),
+    ("messages", [USER, {"role": "tool", "content": "Hi", "tool_call_id": "a"}], "invalid_value"),
+    ("messages", [USER, CALLING], "invalid_value"),
+    ("messages", [USER, CALLING, USER, RESULT], "invalid_value"),
+    ("messages", [USER, RESULT, CALLING], "invalid_value"),
+    ("messages", [USER, CALLING, RESULT, RESULT], "invalid_value"),
+    ("messages", [USER, CALLING, {**RESULT, "tool_call_id": "b"}], "invalid_value"),
+    ("messages", [USER, {**CALLING, "tool_calls": CALLING["tool_calls"] * 2}, RESULT], "invalid_value"),
+    ("messages", [USER, {**CALLING, "role": "user"}], "invalid_value"),
+    ("messages", [USER, {**CALLING, "tool_calls": [{}]}], "invalid_value"),
+    ("messages", [USER, {**CALLING, "tool_calls": [{"id": "a", "function": {"name": "now"}}]}], "invalid_value"),
+    ("messages", [USER, called(name="a b")], "invalid_value"),
+    ("messages", [USER, called(arguments={})], "invalid_value"),
     ("messages", [{"role": "user", "content": "x" * 64}], "context_length_exceeded"),
     ("max_completion_tokens", 0, "invalid_value"),
     ("logprobs", 2, "invalid_value"),
@@ -115,8 +151,20 @@ CHAT: list[tuple[str, Any, str]] = [
     ("top_logprobs", 21, "invalid_value"),
     ("response_format", {"type": "json_object"}, "unsupported_parameter"),
     ("response_format", {"type": "xml"}, "invalid_value"),
-    ("tools", [{"type": "function"}], "unsupported_parameter"),
+    ("tools", [{"type": "function"}], "invalid_value"),
+    ("tools", [{"type": "custom", "custom": {"name": "x"}}], "invalid_value"),
+    ("tools", [tool(name="a b")], "invalid_value"),
+    ("tools", [tool(name="")], "invalid_value"),
+    ("tools", [tool(name="x" * 65)], "invalid_value"),
+    ("tools", [tool(name="<|im_start|>")], "invalid_value"),
+    ("tools", [tool(), tool()], "invalid_value"),
+    ("tools", [tool(name=f"f{number}") for number in range(129)], "invalid_value"),
+    ("tools", [tool(parameters=[])], "invalid_value"),
+    ("tools", [tool(parameters={"type": "string"})], "invalid_value"),
+    ("tools", [tool(parameters=nested(100))], "invalid_value"),
     ("tool_choice", "required", "invalid_value"),
+    ("tool_choice", {"type": "function", "function": {"name": "now"}}, "invalid_value"),
+    ("parallel_tool_calls", "yes", "invalid_value"),
     ("functions", [{"name": "f"}], "unsupported_parameter"),
     ("modalities", ["audio"], "unsupported_parameter"),
     ("audio", {"voice": "alloy", "format": "wav"}, "unsupported_parameter"),

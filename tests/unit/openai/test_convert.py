@@ -134,7 +134,7 @@ def test_stop_is_one_string_or_several(stop: Any, expected: tuple[str, ...]) -> 
     [
         {"user": "me", "metadata": {"a": "b"}, "store": True, "parallel_tool_calls": False, "unknown": [1]},
         {"n": 1, "logit_bias": {}, "logprobs": False, "tools": [], "tool_choice": "none", "functions": []},
-        {"tools": [{"type": "function"}], "tool_choice": "none"},
+        {"tools": [{"type": "function", "function": {"name": "now"}}], "tool_choice": "none"},
         {"response_format": {"type": "text"}, "modalities": ["text"], "typical_p": 1, "repeat_penalty": 1.0},
         {"min_tokens": 0, "service_tier": "auto", "reasoning_effort": "low"},
     ],

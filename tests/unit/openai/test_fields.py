@@ -27,8 +27,7 @@ def test_what_must_be_there_comes_first() -> None:
 @pytest.mark.parametrize(
     ("kind", "wrong", "by_others"),
     [
-        # The last is refused because of the field that it needs, which is.
-        (ChatRequest, SHARED + CHAT, {"tool_choice"}),
+        (ChatRequest, SHARED + CHAT, set()),
         (CompletionRequest, SHARED + COMPLETION, set()),
     ],
 )

@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import httpx
-import jsonschema  # type: ignore[import-untyped]
+import jsonschema
 
 from inferno_runtime.openai.operations import Operation
 from tests.unit.server.conftest import Running

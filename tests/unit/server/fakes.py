@@ -8,10 +8,11 @@ from typing import Any
 
 from inferno_runtime.backends.base import ModelError, ModelInfo, Tokenizer
 from inferno_runtime.config import ModelConfig, ServedModel, Task
+from inferno_runtime.engine.constraint import Constraint
 from inferno_runtime.engine.request import Embedded, Finished, FinishReason, Priority, Sampling, Scores, Started
 from inferno_runtime.worker.client import EngineState, EngineStats
 from inferno_runtime.worker.encoding import Encoding
-from inferno_runtime.worker.errors import EngineError
+from inferno_runtime.worker.errors import EngineError, GrammarRefused
 from inferno_runtime.worker.generation import Generation
 
 CHATML = (
@@ -30,6 +31,7 @@ class ByteTokenizer:
         self.task: Task = "generate"
         self.pieces: Sequence[bytes] = [bytes([byte]) for byte in range(256)] + [b"", b"", b""]
         self.end_tokens = frozenset({IM_END})
+        self.controls = {token: spelling for spelling, token in _CONTROL.items()}
         self.control_spellings = frozenset(_CONTROL)
         self.bos = "<s>"
         self.eos = "<|im_end|>"
@@ -83,6 +85,7 @@ class FakeEngine:
         self.alive = True
         self.says: str | bytes = says
         self.refuses: EngineError | None = None  # raised by submit
+        self.refuses_grammar = ""  # what is wrong with any
         self.fails: EngineError | None = None  # raised by reading, after all was said
         self.fails_to_load: ModelError | None = None
         self.resume = asyncio.Event()
@@ -98,6 +101,10 @@ class FakeEngine:
             raise self.fails_to_load
         self.state = EngineState.READY
 
+    async def check(self, constraint: Constraint) -> None:
+        if self.refuses_grammar:
+            raise GrammarRefused(self.refuses_grammar)
+
     async def submit(
         self,
         prompt: list[int],
@@ -108,6 +115,8 @@ class FakeEngine:
         ignore_eos: bool = False,
         min_tokens: int = 0,
         priority: Priority = Priority.NORMAL,
+        constraint: Constraint | None = None,
+        pieces: Sequence[bytes] | None = None,
         deadline: float | None = None,
         token_timeout: float | None = None,
         top_scores: int | None = None,
@@ -124,13 +133,14 @@ class FakeEngine:
                 "ignore_eos": ignore_eos,
                 "min_tokens": min_tokens,
                 "priority": priority,
+                "constraint": constraint,
             }
         )
         number = len(self.submitted)
         generation = Generation(
             number,
             len(prompt),
-            self.tokenizer.pieces,
+            self.tokenizer.pieces if pieces is None else pieces,
             stop,
             self.cancelled.append,
             deadline,

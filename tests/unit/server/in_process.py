@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from inferno_runtime.backends.base import MemoryTraits
 from inferno_runtime.backends.fake import FakeBackend
+from inferno_runtime.engine.constraint import Constraint
 from inferno_runtime.engine.request import Priority, Request, Sampling
 from inferno_runtime.engine.scheduler import Scheduler
 from inferno_runtime.worker.generation import Generation
@@ -38,6 +39,8 @@ class SchedulerEngine(FakeEngine):
         ignore_eos: bool = False,
         min_tokens: int = 0,
         priority: Priority = Priority.NORMAL,
+        constraint: Constraint | None = None,
+        pieces: Sequence[bytes] | None = None,
         deadline: float | None = None,
         token_timeout: float | None = None,
         top_scores: int | None = None,

@@ -6,7 +6,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
 
-import jsonschema  # type: ignore[import-untyped]
+import jsonschema
 import msgspec
 import pytest
 from tornado.routing import PathMatches

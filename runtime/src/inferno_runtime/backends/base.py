@@ -4,7 +4,7 @@ A *slot* is the memory of one sequence: `Backend.context` cells, one per token. 
 keeps account of what each holds, and never asks which backend it has: what the memory can do stands in `MemoryTraits`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -176,6 +176,10 @@ class Tokenizer(Protocol):
     @property
     def end_tokens(self) -> frozenset[int]:
         """The tokens that end a generation."""
+
+    @property
+    def controls(self) -> Mapping[int, str]:
+        """The control tokens and their spellings."""
 
     @property
     def control_spellings(self) -> frozenset[str]:

@@ -12,12 +12,13 @@ held the whole spelling would hold the mark as well.
 
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NoReturn
 
 import jinja2
+import jinja2.meta
 from jinja2.ext import Extension, loopcontrols
 from jinja2.nodes import CallBlock, Node
 from jinja2.parser import Parser
@@ -25,9 +26,37 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from inferno_runtime.backends.base import Tokenizer
 
+Message = Mapping[str, Any]
+"""A message or a tool as templates know it: what is a string in it, and not `Fixed`, a client chose."""
+
+# By which templates find their way, and which are no client's even if a vocabulary has such a token.
+_KEYS = frozenset(
+    [
+        "role",
+        "content",
+        "name",
+        "type",
+        "id",
+        "function",
+        "arguments",
+        "parameters",
+        "description",
+        "tool_calls",
+        "tool_call_id",
+        "reasoning_content",
+        "thinking",
+    ]
+)
+
 # Planes 15 and 16 of Unicode are for private use throughout: nobody writes them, and a byte-level vocabulary has no
 # token for them.
 _PRIVATE_USE = range(0xF0000, 0xF0000 + 0xFFFE)
+
+
+class Fixed(str):
+    """A text in a message that no client chose, and that templates compare."""
+
+    __slots__ = ()
 
 
 class TemplateError(ValueError):
@@ -54,11 +83,13 @@ class ChatTemplate:
 
         Raises `TemplateError`.
         """
+        environment = _environment()
         try:
-            self._template = _environment().from_string(source)
+            self._template = environment.from_string(source)
+            self.variables = frozenset(jinja2.meta.find_undeclared_variables(environment.parse(source)))
         except (jinja2.TemplateError, RecursionError) as error:
             raise TemplateError(f"The chat template does not compile: {error}") from error
-        self._source = source
+        self.source = source
         self._bos = bos
         self._eos = eos
         self._spellings = sorted((spelling for spelling in control_spellings if spelling), key=len, reverse=True)
@@ -68,12 +99,12 @@ class ChatTemplate:
         # The lookahead consumes only the first character, so that spellings that overlap are all found.
         self._whole = re.compile("(?=" + "|".join(map(re.escape, self._spellings)) + ")(.)", re.DOTALL)
 
-    def render(self, messages: Sequence[Mapping[str, str]]) -> str:
+    def render(self, messages: Sequence[Message], tools: Sequence[Message] | None = None) -> str:
         """The conversation as text, up to where the assistant's next words begin. Raises `TemplateError`."""
         try:
             return self._template.render(
                 messages=[dict(message) for message in messages],
-                tools=None,
+                tools=tools,
                 documents=None,
                 add_generation_prompt=True,
                 bos_token=self._bos,
@@ -85,42 +116,49 @@ class ChatTemplate:
             # A template is a program: besides jinja's errors it can raise what any expression can.
             raise TemplateError(f"The chat template fails on these messages: {error}") from error
 
-    def pieces(self, messages: Sequence[Mapping[str, str]]) -> list[Piece]:
+    def pieces(self, messages: Sequence[Message], tools: Sequence[Message] | None = None) -> list[Piece]:
         """The conversation's prompt as texts to be tokenized one after another.
 
-        messages: dictionaries of strings, with `role`, `content` and perhaps `name`.
+        messages, tools: as the template wants them, and nested no deeper than Python can follow.
 
         Raises `TemplateError`.
         """
-        texts = self._broken(messages) if self._suspicious(messages) else [self.render(messages)]
+        talk = _Talk([{**message, "role": Fixed(message["role"])} for message in messages], tools)
+        texts = self._broken(talk) if self._suspicious(talk) else [self._rendered(talk)]
         # The template may write the token that begins a prompt itself; then the tokenizer must not add another.
         adds = not (self._bos and texts[0].startswith(self._bos))
         # A text of one character is the first of a spelling that was broken, or can be no spelling at all.
         return [Piece(text, adds and number == 0, len(text) > 1) for number, text in enumerate(texts)]
 
-    def encode(self, messages: Sequence[Mapping[str, str]], tokenizer: Tokenizer) -> list[int]:
+    def encode(self, messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
         """The tokens of the conversation's prompt. Raises `TemplateError`."""
         return encode_pieces(self.pieces(messages), tokenizer)
 
-    def _suspicious(self, messages: Sequence[Mapping[str, str]]) -> bool:
-        """Whether what a message says may be read as a control token: by itself, or by what the template puts beside it."""
-        typed = _typed(messages)
+    def _rendered(self, talk: "_Talk") -> str:
+        return self.render(talk.messages, talk.tools)
+
+    def _suspicious(self, talk: "_Talk") -> bool:
+        """Whether what a client typed may be read as a control token: by itself, or by what the template puts beside it."""
         if not self._spellings:
             return False
+        typed = talk.typed()
         if any(self._whole.search(text) for text in typed):
             return True
         if not any(self._has_edge(text) for text in typed):
             return False
-        plain = self._count(self.render(messages))
-        return plain > self._count(self.render(_changed(messages, lambda _: _unused_character(self._source))))
+        plain = self._count(self._rendered(talk))
+        return plain > self._count(self._rendered(talk.changed(self._without_edges)))
+
+    def _without_edges(self, text: str) -> str:
+        return _unused_character(self.source) if self._has_edge(text) else text
 
     def _has_edge(self, text: str) -> bool:
         """Whether a text begins as a spelling ends, or ends as one begins."""
         return any(text[:length] in self._endings or text[-length:] in self._beginnings for length in self._edges)
 
-    def _broken(self, messages: Sequence[Mapping[str, str]]) -> list[str]:
-        """The rendered text, cut wherever a message spells out a control token."""
-        mark = _unused_character(self._source, *_typed(messages))
+    def _broken(self, talk: "_Talk") -> list[str]:
+        """The rendered text, cut wherever a client spells out a control token."""
+        mark = _unused_character(self.source, *talk.typed())
 
         def broken(text: str) -> str:
             marked = self._whole.sub(lambda found: found[1] + mark, text)
@@ -130,10 +168,10 @@ class ChatTemplate:
                     marked = marked.replace(spelling + mark, mark + spelling + mark)
             return mark + marked + mark if self._has_edge(text) else marked
 
-        pieces = [piece for piece in self.render(_changed(messages, broken)).split(mark) if piece] or [""]
+        pieces = [piece for piece in self._rendered(talk.changed(broken)).split(mark) if piece] or [""]
         # A template that rebuilds a spelling out of the broken one (by an encoding of its own, say) shows more whole
         # spellings than it does for the same messages with theirs taken out.
-        harmless = self.render(_changed(messages, lambda text: self._whole.sub(mark, text)))
+        harmless = self._rendered(talk.changed(lambda text: self._whole.sub(mark, text)))
         if sum(map(self._count, pieces)) > sum(map(self._count, harmless.split(mark))):
             raise TemplateError("The chat template does not keep the control tokens that a message spells out as text.")
         return pieces
@@ -150,13 +188,41 @@ def encode_pieces(pieces: Iterable[Piece], tokenizer: Tokenizer) -> list[int]:
     return tokens
 
 
-def _typed(messages: Iterable[Mapping[str, str]]) -> list[str]:
-    """All that a client chose freely."""
-    return [text for message in messages for key, text in message.items() if key != "role"]
+@dataclass(frozen=True, slots=True)
+class _Talk:
+    """What a template renders."""
+
+    messages: Sequence[Message]
+    tools: Sequence[Message] | None
+
+    def typed(self) -> list[str]:
+        """All texts that a client chose freely."""
+        return list(_texts((self.messages, self.tools)))
+
+    def changed(self, change: Callable[[str], str]) -> "_Talk":
+        """The same with these texts changed."""
+        return _Talk(_changed(self.messages, change), _changed(self.tools, change))
 
 
-def _changed(messages: Iterable[Mapping[str, str]], change: Any) -> list[dict[str, str]]:
-    return [{key: text if key == "role" else change(text) for key, text in message.items()} for message in messages]
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if key not in _KEYS:
+                yield key
+            yield from _texts(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(item)
+    elif isinstance(value, str) and not isinstance(value, Fixed):
+        yield value
+
+
+def _changed(value: Any, change: Callable[[str], str]) -> Any:
+    if isinstance(value, Mapping):
+        return {key if key in _KEYS else change(key): _changed(item, change) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_changed(item, change) for item in value]
+    return change(value) if isinstance(value, str) and not isinstance(value, Fixed) else value
 
 
 def _unused_character(*texts: str) -> str:
@@ -184,7 +250,14 @@ def _tojson(
     sort_keys: bool = False,
 ) -> str:
     # jinja's own filter escapes for HTML, which no model was trained on.
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+    return json.dumps(
+        value,
+        ensure_ascii=ensure_ascii,
+        indent=indent,
+        separators=separators,
+        sort_keys=sort_keys,
+        default=list,  # what `map` and its like give, which other renderers take for lists
+    )
 
 
 class _Generation(Extension):

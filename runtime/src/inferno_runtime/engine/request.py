@@ -4,6 +4,8 @@ from enum import StrEnum
 
 import msgspec
 
+from inferno_runtime.engine.constraint import Constraint
+
 
 class FinishReason(StrEnum):
     """Why a sequence ended."""
@@ -78,6 +80,7 @@ class Request(msgspec.Struct, frozen=True, array_like=True):
     ignore_eos: bool = False
     priority: Priority = Priority.NORMAL
     min_tokens: int = 0  # before which the model cannot end its text
+    constraint: Constraint | None = None  # what form the text must have
     top_scores: int | None = (
         None  # how many of the likeliest tokens to tell beside each token's own score; None for none
     )

@@ -13,22 +13,25 @@ costs many times what the first one does.
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inferno_runtime.backends.base import Backend, BackendError, OutOfMemory, Span
+from inferno_runtime.engine import scoring
 from inferno_runtime.engine.draft import accept
 from inferno_runtime.engine.evaluation import Evaluator
+from inferno_runtime.engine.masking import Masker, Masks, Row
 from inferno_runtime.engine.prefill import PrefillBudget
 from inferno_runtime.engine.prefix_tree import BLOCK
 from inferno_runtime.engine.queue import rank
 from inferno_runtime.engine.request import Finished, FinishReason, Request, Scores, Started
 from inferno_runtime.engine.roster import Roster
 from inferno_runtime.engine.sampling import Choice, SamplingError, sample
-from inferno_runtime.engine.scoring import Row, Scored
+from inferno_runtime.engine.scoring import Scored
 from inferno_runtime.engine.sequence import Sequence
 from inferno_runtime.engine.slots import SlotTable
 from inferno_runtime.engine.speculation import Speculation
@@ -38,6 +41,7 @@ from inferno_runtime.engine.threads import ThreadGovernor
 logger = logging.getLogger(__name__)
 
 _SMOOTHING = 0.2  # weight of the newest measurement
+_PATIENCE = 0.01  # seconds that a step without anything to evaluate waits for a grammar to be compiled
 
 _End = tuple[FinishReason, str | None]  # why a sequence ended, and a sentence where it was an error
 
@@ -67,11 +71,13 @@ class Scheduler:
         speculate: bool = False,
         draft: Backend | None = None,
         governor: ThreadGovernor | None = None,
+        masker: Masker | None = None,
     ) -> None:
         """step_budget: seconds of prompt evaluation in a step; clock: seconds, monotonic; store_bytes: host memory for
         the prefixes that slots have no room for; speculate: draft from the text itself,
         and where that says nothing with the model `draft`, which has as many slots;
-        governor: has the number of threads follow the steps' times, None if it is fixed."""
+        governor: has the number of threads follow the steps' times, None if it is fixed;
+        masker: for requests with a constraint, which need one."""
         self._backend = backend
         self._end_list = tuple(end_tokens)
         self._end_tokens = frozenset(self._end_list)
@@ -81,6 +87,8 @@ class Scheduler:
         self._budget = PrefillBudget(self._cost, step_budget)
         self._slots = SlotTable(backend, self._cost, PrefixStore(store_bytes))
         self.speculation = Speculation(backend, enabled=speculate, clock=clock, draft=draft)
+        self._masker = masker
+        self._masks: Masks | None = None  # of the latest batch
         self._roster = Roster()
         self._answer_tokens = 64.0  # of a sequence, smoothed: what one is expected to need when it does not say
         self.preemptions = 0
@@ -118,7 +126,11 @@ class Scheduler:
 
     def submit(self, request: Request) -> None:
         """Take a request; its prompt must leave room for at least one token."""
-        self._roster.waiting.push(Sequence(request, arrived=self._clock()))
+        seq = Sequence(request, arrived=self._clock())
+        if request.constraint is not None:
+            assert self._masker is not None
+            seq.matching = self._masker.begin(request.constraint)
+        self._roster.waiting.push(seq)
 
     def cancel(self, request_id: int) -> None:
         """End a sequence before the next step; one that is unknown or has ended is ignored."""
@@ -153,9 +165,12 @@ class Scheduler:
 
     def _admit(self) -> None:
         waiting, now = self._roster.waiting, self._clock()
-        passed: list[Sequence] = []  # they wait for another's prefix, and hold up nobody
+        passed: list[Sequence] = []  # they wait for another's prefix or their grammar, and hold up nobody
         while waiting and (self._slots.free or self._park()):
             seq = waiting.pop(now)
+            if seq.matching is not None and not seq.matching.ready:
+                passed.append(seq)
+                continue
             if not self._make_way(seq):
                 passed.append(seq)
                 break
@@ -168,6 +183,8 @@ class Scheduler:
             self._roster.prefilling.append(seq)
         for seq in reversed(passed):
             waiting.put_back(seq, now)
+        if passed and not self.active and (matching := passed[0].matching) is not None:
+            matching.wait(_PATIENCE)
 
     def _make_way(self, seq: Sequence) -> bool:
         """Whether the pool has cells for this sequence, if need be without those that are paused."""
@@ -201,7 +218,8 @@ class Scheduler:
             roster.sort()
         while roster.running:
             batch = list(roster.running)
-            drafts = self.speculation.drafts(batch)
+            drafts = _allowed(batch, self.speculation.drafts(batch))
+            self._begin_masks(batch, drafts)
             spans = [_next_span(seq, draft) for seq, draft in zip(batch, drafts, strict=True)]
             try:
                 logits = self._evaluator.decode(spans)
@@ -258,6 +276,7 @@ class Scheduler:
         for seq in batch:
             try:
                 self._rewind(seq)
+                self._begin_masks([seq], [[]])
                 logits = self._backend.evaluate([_next_span(seq, [])])
             except BackendError as own:
                 self._finish(seq, FinishReason.ERROR, f"The model could not be evaluated: {own}", sound=False)
@@ -304,6 +323,8 @@ class Scheduler:
         last, end = count == seq.left, seq.position + count
         unscored = max(end - max(seq.scored, seq.position), 0) if scoring else 0
         span = Span(seq.slot, seq.position, seq.tokens[seq.position : end], logits=max(unscored, int(last)))
+        if last:
+            self._begin_masks([seq], [[]])
         try:
             logits = self._evaluator.prefill(span)
         except OutOfMemory:
@@ -334,17 +355,25 @@ class Scheduler:
         tokens = seq.request.prompt[end - len(logits) + 1 : end + 1]
         seq.scored = end
         if tokens:
-            rows = [Row(index, seq.request.top_scores or 0) for index in range(len(tokens))]
+            rows = [scoring.Row(index, seq.request.top_scores or 0) for index in range(len(tokens))]
             self._result.scores.append(Scored(logits, rows).scores(seq.id, 0, tokens, prompt=True))
 
     # What came of it
 
+    def _begin_masks(self, batch: list[Sequence], drafts: list[list[int]]) -> None:
+        """Begin to find out what the grammars allow in a batch that is just going to be evaluated."""
+        if self._masks is not None:
+            self._masks.settle()
+            self._masks = None
+        if self._masker is not None and any(seq.matching is not None for seq in batch):
+            self._masks = self._masker.fill([(seq.matching, draft) for seq, draft in zip(batch, drafts, strict=True)])
+
     def _take(self, batch: list[Sequence], drafts: list[list[int]], logits: NDArray[np.float32]) -> None:
         """Give each sequence of the batch, whose last token and draft were just evaluated, the next tokens."""
+        masks: Iterable[Row] = repeat(None) if self._masks is None else self._masks.rows()
         choices = [
-            Choice(seq.request.sampling, seq.history, draft[:ahead], self._banned(seq, ahead))
-            for seq, draft in zip(batch, drafts, strict=True)
-            for ahead in range(len(draft) + 1)
+            Choice(seq.request.sampling, seq.history, draft[:ahead], self._banned(seq, ahead), mask)
+            for (seq, draft, ahead), mask in zip(_positions(batch, drafts), masks, strict=False)
         ]
         scored = _scored(logits, batch, drafts)
         chosen = sample(logits, choices)
@@ -365,21 +394,31 @@ class Scheduler:
                 self._slots.index(seq)
 
     def _banned(self, seq: Sequence, ahead: int) -> tuple[int, ...]:
-        """The tokens that would end a text which is too short for that, also with so many more tokens."""
-        early = seq.generated + ahead < seq.request.min_tokens and not seq.request.ignore_eos
-        return self._end_list if early else ()
+        """The tokens that would end a text which is too short for that, also with so many more tokens.
+
+        Where a grammar allows a text to end, one that is to ignore the end does not as long as it can go on.
+        """
+        request = seq.request
+        if request.ignore_eos:
+            return self._end_list if seq.matching is not None else ()
+        return self._end_list if seq.generated + ahead < request.min_tokens else ()
 
     def _say_all(self, seq: Sequence, sampled: list[int | SamplingError]) -> _End | None:
         """Take tokens in order, each of which stands behind one more evaluated cell, up to the sequence's end."""
+        matching = seq.matching
         for token in sampled:
             seq.position += 1
+            if matching is not None and matching.error is not None:
+                return FinishReason.ERROR, f"The text could not follow its grammar: {matching.error}."
             if isinstance(token, SamplingError):
                 return FinishReason.ERROR, f"No token could be chosen: {token}"
-            if token in self._end_tokens and not seq.request.ignore_eos:
+            if token in self._end_tokens and not (seq.request.ignore_eos and matching is None):
                 return FinishReason.STOP, None
             seq.tokens.append(token)
             self._result.ids.append(seq.id)
             self._result.tokens.append(token)
+            if matching is not None and matching.advance(token) and matching.error is None:
+                return FinishReason.STOP, None
             if seq.remaining <= 0 or len(seq.tokens) >= self._backend.context:
                 return FinishReason.LENGTH, None
         return None
@@ -400,7 +439,22 @@ def _scored(logits: NDArray[np.float32], batch: list[Sequence], drafts: list[lis
     if all(seq.request.top_scores is None for seq in batch):
         return None
     tops = [seq.request.top_scores for seq, draft in zip(batch, drafts, strict=True) for _ in range(len(draft) + 1)]
-    return Scored(logits, [Row(index, top) for index, top in enumerate(tops) if top is not None])
+    return Scored(logits, [scoring.Row(index, top) for index, top in enumerate(tops) if top is not None])
+
+
+def _allowed(batch: list[Sequence], drafts: list[list[int]]) -> list[list[int]]:
+    """The drafts, as far as their sequences' grammars allow them."""
+    return [
+        seq.matching.allowed(draft) if draft and seq.matching is not None else draft
+        for seq, draft in zip(batch, drafts, strict=True)
+    ]
+
+
+def _positions(batch: list[Sequence], drafts: list[list[int]]) -> Iterator[tuple[Sequence, list[int], int]]:
+    """The rows of logits that a batch gives: the sequence, its draft, and how many tokens of it lie before."""
+    for seq, draft in zip(batch, drafts, strict=True):
+        for ahead in range(len(draft) + 1):
+            yield seq, draft, ahead
 
 
 def _next_span(seq: Sequence, draft: list[int]) -> Span:

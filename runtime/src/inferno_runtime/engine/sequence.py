@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from inferno_runtime.engine.draft import Acceptance, PromptLookup, Rehearsal
+from inferno_runtime.engine.masking import Matching
 from inferno_runtime.engine.request import Priority, Request
 from inferno_runtime.engine.sampling import History
 
@@ -32,6 +33,7 @@ class Sequence:
     acceptance: Acceptance = field(default_factory=Acceptance)
     rehearsal: Rehearsal = field(default_factory=Rehearsal)
     model_acceptance: Acceptance | None = None  # of what a draft model proposed
+    matching: Matching | None = None  # its way through the grammar that it must follow, if there is one
 
     def __post_init__(self) -> None:
         self.tokens = list(self.request.prompt)

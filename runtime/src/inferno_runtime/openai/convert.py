@@ -4,19 +4,25 @@ Everything here is a plain function of the request and the model; it may take lo
 in a thread.
 """
 
-import re
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
-from inferno_runtime.chat.template import Piece, TemplateError, encode_pieces
+from inferno_runtime.chat.model import ChatModel, Prompt
+from inferno_runtime.chat.parser import Parser
+from inferno_runtime.chat.template import TemplateError, encode_pieces
+from inferno_runtime.chat.tools import Toolbox
+from inferno_runtime.engine.constraint import Constraint
 from inferno_runtime.engine.request import Sampling
 from inferno_runtime.openai import errors
+from inferno_runtime.openai.formats import constraint_of
 from inferno_runtime.openai.prompts import given, infill_prompts, prompt_tokens, refuse_hopeless, text_of
 from inferno_runtime.openai.requests import ChatRequest, CompletionRequest, GenerationRequest, Message
 from inferno_runtime.openai.target import Target
+from inferno_runtime.openai.tools import toolbox_of
+from inferno_runtime.openai.turns import turns_of
 
 DEFAULT_MAX_TOKENS = 512
 MAX_STOPS = 16
@@ -27,9 +33,24 @@ _METADATA_KEY = 64  # characters
 _SAMPLING_FIELDS = tuple(
     set(Sampling.__struct_fields__) & set(GenerationRequest.__struct_fields__) - {"top_k", "seed", "logit_bias"}
 )
-_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
-# What OpenAI takes for a name: it stands in the prompt, so it must not look like a part of the template's own.
-_NAME = re.compile(r"[^\s<|\\/>]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How the texts of a request are read: as what the model says in them."""
+
+    chat: ChatModel
+    prompt: Prompt
+    toolbox: Toolbox
+
+    def parser(self) -> Parser:
+        """A parser for one of them."""
+        return self.chat.parser(self.prompt, self.toolbox)
+
+    @property
+    def pieces(self) -> Sequence[bytes]:
+        """The text of each token for it."""
+        return self.chat.pieces
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +69,9 @@ class Job:
     ignore_eos: bool
     stream: bool
     include_usage: bool
+    constraint: Constraint | None = None
+    constrained_by: str = "response_format"  # the field that asks for it
+    reading: Reading | None = None  # how the texts are read; None where they are text and nothing else
 
     @property
     def top_scores(self) -> int | None:
@@ -77,20 +101,26 @@ def chat_job(request: ChatRequest, target: Target) -> Job:
     """The job of a chat request. Raises `ApiError`."""
     _refuse_unsupported_chat(request)
     limit = _same_limit(request)
-    pieces = chat_pieces(request.messages, target)
-    refuse_hopeless(sum(len(piece.text) for piece in pieces), "messages", target)
-    prompt = encode_pieces(pieces, target.tokenizer)
+    toolbox = toolbox_of(request)
+    chat, prompt = chat_prompt(request.messages, target, toolbox)
+    refuse_hopeless(prompt.characters, "messages", target)
     logprobs = (request.top_logprobs or 0) if request.logprobs else None
-    return _job(request, [prompt], limit, "messages", target, logprobs=logprobs)
+    tokens = encode_pieces(prompt.pieces, target.tokenizer)
+    job = _job(request, [tokens], limit, "messages", target, logprobs=logprobs)
+    reading = Reading(chat, prompt, toolbox) if chat.parses(toolbox) else None
+    constraint = chat.constraint(prompt, toolbox)
+    if constraint is not None:  # which is no answer in words, of whatever form
+        job = replace(job, constraint=constraint, constrained_by="tools")
+    return replace(job, reading=reading)
 
 
-def chat_pieces(messages: Sequence[Message], target: Target) -> list[Piece]:
-    """What the model's chat template makes of messages. Raises `ApiError`."""
-    plain = _plain(messages)
-    if target.template is None:
+def chat_prompt(messages: Sequence[Message], target: Target, toolbox: Toolbox) -> tuple[ChatModel, Prompt]:
+    """How the model chats, and what that makes of messages. Raises `ApiError`."""
+    turns = turns_of(messages)
+    if target.chat is None:
         raise errors.bad_request(target.template_error, "messages", "no_chat_template")
     try:
-        return target.template.pieces(plain)
+        return target.chat, target.chat.prompt(turns, toolbox)
     except TemplateError as error:
         raise errors.bad_request(str(error), "messages", "chat_template_error") from error
 
@@ -146,6 +176,7 @@ def _job(
     for prompt in prompts:
         if len(prompt) >= target.context:
             raise errors.context_length_exceeded(target.context, len(prompt), param)
+    constraint, constrained_by = constraint_of(request)
     stream = bool(request.stream)
     if request.stream_options is not None and not stream:
         raise errors.bad_request("'stream_options' is only allowed when 'stream' is true.", "stream_options")
@@ -162,6 +193,8 @@ def _job(
         ignore_eos=bool(request.ignore_eos),
         stream=stream,
         include_usage=bool(request.stream_options and request.stream_options.include_usage),
+        constraint=constraint,
+        constrained_by=constrained_by,
     )
 
 
@@ -218,53 +251,9 @@ def _same_limit(request: ChatRequest) -> int:
     return new or old or DEFAULT_MAX_TOKENS
 
 
-def _plain(messages: Sequence[Message]) -> list[dict[str, str]]:
-    """Messages as templates know them: role, content and name, all strings."""
-    if not messages:
-        raise errors.bad_request("'messages' must hold at least one message.", "messages")
-    return [_plain_message(message, f"messages[{number}]") for number, message in enumerate(messages)]
-
-
-def _plain_message(message: Message, where: str) -> dict[str, str]:
-    if message.role in ("tool", "function") or message.tool_calls:
-        raise errors.unsupported("messages", f"{where}: tool calls are not supported by this server.")
-    role = _ROLES.get(message.role)
-    if role is None:
-        raise errors.bad_request(f"{where}.role must be one of {', '.join(_ROLES)}, not '{message.role}'.", "messages")
-    if message.content is None:
-        raise errors.bad_request(f"{where}.content is missing.", "messages")
-    plain = {"role": role, "content": _text(message.content, f"{where}.content")}
-    if message.name is not None:
-        if not _NAME.fullmatch(message.name):
-            raise errors.bad_request(f"{where}.name has characters that a name cannot have, or too many.", "messages")
-        plain["name"] = message.name
-    return plain
-
-
-def _text(content: str | list[dict[str, object]], where: str) -> str:
-    if isinstance(content, str):
-        return content
-    texts: list[str] = []
-    for number, part in enumerate(content):
-        kind = part.get("type")
-        if kind not in ("text", "refusal"):
-            raise errors.unsupported("messages", f"{where}[{number}]: this model takes parts of type 'text' only.")
-        text = part.get(kind)
-        if not isinstance(text, str):
-            raise errors.bad_request(f"{where}[{number}].{kind} must be a string.", "messages")
-        texts.append(text)
-    return "\n".join(texts)
-
-
 def _refuse_unsupported_chat(request: ChatRequest) -> None:
     if request.top_logprobs is not None and not request.logprobs:
         raise errors.bad_request("'top_logprobs' is only allowed when 'logprobs' is true.", "top_logprobs")
-    if request.response_format is not None and request.response_format.get("type") != "text":
-        _refuse_format(request.response_format.get("type"))
-    if request.tools and request.tool_choice != "none":
-        raise errors.unsupported("tools")
-    if not request.tools and request.tool_choice not in (None, "none", "auto"):
-        raise errors.bad_request("'tool_choice' is only allowed with 'tools'.", "tool_choice")
     if request.functions and request.function_call != "none":
         raise errors.unsupported("functions")
     if request.modalities and request.modalities != ["text"]:
@@ -284,14 +273,6 @@ def _check_metadata(metadata: dict[str, str] | None) -> None:
         raise errors.bad_request(f"'metadata' may hold at most {MAX_METADATA} entries.", "metadata")
     if any(len(key) > _METADATA_KEY for key in metadata or ()):
         raise errors.bad_request(f"A key of 'metadata' may have at most {_METADATA_KEY} characters.", "metadata")
-
-
-def _refuse_format(kind: object) -> None:
-    if kind in ("json_object", "json_schema"):
-        raise errors.unsupported("response_format")
-    raise errors.bad_request(
-        "'response_format.type' must be 'text', 'json_object' or 'json_schema'.", "response_format"
-    )
 
 
 def _refuse_unsupported_completion(request: CompletionRequest) -> None:

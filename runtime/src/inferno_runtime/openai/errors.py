@@ -168,6 +168,11 @@ def unsupported_task(name: str, task: Task) -> ApiError:
     return ApiError(400, f"The model '{name}' {serves[task]}.", param="model", code="unsupported_task")
 
 
+def invalid_grammar(param: str, why: str) -> ApiError:
+    """What an answer is to look like cannot be compiled; why: the compiler's words."""
+    return bad_request(f"'{param}' cannot be followed: {why}.", param, "invalid_grammar")
+
+
 def unauthorized(message: str, code: str) -> ApiError:
     """Nobody knows who asks."""
     return ApiError(401, message, kind=AUTHENTICATION, code=code, headers={"WWW-Authenticate": "Bearer"})

@@ -4,11 +4,12 @@ The first event and the last carry an `id`, which a browser's EventSource sends 
 again by itself: it tells a stream that has ended from one that was cut off.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from inferno_runtime.engine.request import FinishReason
+from inferno_runtime.chat.events import CallBegin, CallBroken, CallDelta, CallEnd, Event, ReasoningDelta, TextDelta
 
 _encode = msgspec.json.Encoder().encode
 _ENDED = ":complete"
@@ -23,23 +24,44 @@ class StreamEvents:
         self._sent = 0  # of them, those whose text has left
         self._first = True
 
-    def text(self, text: str, tokens: int, logprobs: dict[str, Any] | None = None) -> bytes:
-        """The event for what so many more tokens made; nothing while they made no text and nothing is told of them."""
+    def said(self, events: Sequence[Event], tokens: int, logprobs: dict[str, Any] | None = None) -> bytes:
+        """The events for what so many more tokens made; nothing while they made nothing and nothing is told of them."""
         self._tokens += tokens
-        if not text and logprobs is None:
-            return b""
-        data: dict[str, Any] = {"token": text, "index": self._sent}
-        if logprobs is not None:
-            data["logprobs"] = logprobs
-        self._sent = self._tokens
+        written = b""
+        for event in events:
+            if one := self._event(event, logprobs):
+                written, logprobs = written + one, None
+        if logprobs is not None:  # of tokens that show nothing, or not yet
+            written += self._event(TextDelta(""), logprobs)
+        if written:
+            self._sent = self._tokens
+        return written
+
+    def complete(self, finish: str, usage: dict[str, Any]) -> bytes:
+        """The last event."""
+        data = {"total_tokens": usage["completion_tokens"], "finish_reason": finish, "usage": usage}
+        return f"id: {self._id}{_ENDED}\n".encode() + _written(b"complete", data)
+
+    def _event(self, event: Event, logprobs: dict[str, Any] | None) -> bytes:
+        told = {} if logprobs is None else {"logprobs": logprobs}
+        match event:
+            case TextDelta(text):
+                written = _written(b"token", {"token": text, "index": self._sent, **told})
+            case ReasoningDelta(text):
+                written = _written(b"reasoning", {"token": text, "index": self._sent, **told})
+            case CallBegin(call, call_id, name):
+                written = _written(b"tool_call", {"call": call, "id": call_id, "name": name, "arguments": "", **told})
+            case CallDelta(call, arguments):
+                written = _written(b"tool_call", {"call": call, "arguments": arguments, **told})
+            case CallEnd() | CallBroken():
+                return b""
         head = f"id: {self._id}\n".encode() if self._first else b""
         self._first = False
-        return head + b"event: token\ndata: " + _encode(data) + b"\n\n"
+        return head + written
 
-    def complete(self, reason: FinishReason, usage: dict[str, Any]) -> bytes:
-        """The last event."""
-        data = {"total_tokens": usage["completion_tokens"], "finish_reason": reason.value, "usage": usage}
-        return f"id: {self._id}{_ENDED}\n".encode() + b"event: complete\ndata: " + _encode(data) + b"\n\n"
+
+def _written(name: bytes, data: dict[str, Any]) -> bytes:
+    return b"event: " + name + b"\ndata: " + _encode(data) + b"\n\n"
 
 
 def has_ended(last_event_id: str) -> bool:

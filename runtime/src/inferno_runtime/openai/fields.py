@@ -8,17 +8,39 @@ from dataclasses import dataclass
 
 import msgspec
 
+from inferno_runtime.chat.conversation import MOST_NESTED
 from inferno_runtime.engine.request import Sampling
 from inferno_runtime.openai.convert import DEFAULT_MAX_TOKENS, MAX_BIASES, MAX_METADATA, MAX_STOPS
 from inferno_runtime.openai.embeddings import MAX_CHARACTERS, MAX_INPUTS, EmbeddingsRequest
-from inferno_runtime.openai.requests import ChatRequest, CompletionRequest, GenerationRequest, Message, StreamOptions
+from inferno_runtime.openai.requests import (
+    ChatRequest,
+    CompletionRequest,
+    Function,
+    FunctionCall,
+    GenerationRequest,
+    JsonSchema,
+    Message,
+    ResponseFormat,
+    StreamOptions,
+    StructuredOutputs,
+    ToolCall,
+    ToolDefinition,
+)
 from inferno_runtime.openai.tokens import MOST, ApplyTemplateRequest, DetokenizeRequest, TokenizeRequest
+from inferno_runtime.openai.tools import MAX_TOOLS
 
 REQUESTS: tuple[type[msgspec.Struct], ...] = (
     ChatRequest,
     CompletionRequest,
     EmbeddingsRequest,
     Message,
+    ToolCall,
+    FunctionCall,
+    ToolDefinition,
+    Function,
+    ResponseFormat,
+    JsonSchema,
+    StructuredOutputs,
     StreamOptions,
     TokenizeRequest,
     DetokenizeRequest,
@@ -90,6 +112,8 @@ MEANINGS: dict[type, dict[str, Field]] = {
         "n": Field("How many answers to give to each prompt, which is evaluated once.", 1),
         "min_tokens": Field("How many tokens an answer must have before the model may end it.", 0),
         "logit_bias": Field(f"What is added to the logits of up to {MAX_BIASES} tokens, by their ids."),
+        "response_format": Field("What form the answer must have."),
+        "structured_outputs": Field("The same in vLLM's words; one of both at most."),
         "typical_p": Field(
             "Draw from the tokens that are most nearly as surprising as is usual here; 1 is off.", _SAMPLING.typical_p
         ),
@@ -128,12 +152,14 @@ MEANINGS: dict[type, dict[str, Field]] = {
         "top_logprobs": Field(
             "Tell the same of so many of the likeliest at each place; only together with `logprobs`."
         ),
-        "response_format": Field("What form the answer must have.", refused='any but `{"type": "text"}`'),
-        "tools": Field("Functions that the model may call.", refused="any, unless `tool_choice` is `none`"),
-        "tool_choice": Field("Whether it calls them.", refused="any but `none` and `auto`"),
+        "tools": Field(f"Functions that the model may call: up to {MAX_TOOLS}, of different names."),
+        "tool_choice": Field(
+            "Whether it calls them: `none`, `auto` (as it likes), `required` (one at least), an object that names one, "
+            "or one of the type `allowed_tools`. Without it, `auto` where there are `tools`."
+        ),
+        "parallel_tool_calls": Field("Whether one answer may have several calls.", True),
         "functions": Field("`tools` by an older name.", refused="any, unless `function_call` is `none`"),
         "function_call": Field("`tool_choice` by an older name; says nothing without `functions`."),
-        "parallel_tool_calls": Field("Whether it may call several at once.", ignored=True),
         "modalities": Field("What the answer consists of.", refused='any but `["text"]`'),
         "audio": Field("How the answer sounds.", refused="any"),
         "web_search_options": Field("Where to look for an answer.", refused="any"),
@@ -169,10 +195,56 @@ MEANINGS: dict[type, dict[str, Field]] = {
         "logprobs": Field("Tell how likely each token was, and so many of the likeliest at its place."),
     },
     Message: {
-        "role": Field("`system` or `developer`, which are the same, `user` or `assistant`."),
+        "role": Field("`system` or `developer`, which are the same, `user`, `assistant` or `tool`."),
         "content": Field("A text, or a list of parts of the type `text`, which are joined by line ends."),
         "name": Field("Who speaks, where the model's template has a place for it: 1 to 64 characters without spaces."),
-        "tool_calls": Field("Calls that the assistant made.", refused="any"),
+        "tool_calls": Field("Calls that the assistant made; a message of the role `tool` must answer each."),
+        "tool_call_id": Field("Of the role `tool`: the id of the call whose result `content` is."),
+        "reasoning_content": Field("What the assistant said to itself, for templates that repeat it."),
+    },
+    ToolCall: {
+        "id": Field("What the answer called it; each call of a message has its own."),
+        "type": Field("`function`.", "function"),
+        "function": Field("What was called."),
+    },
+    FunctionCall: {
+        "name": Field("The function's name."),
+        "arguments": Field("Its arguments, as JSON text."),
+    },
+    ToolDefinition: {
+        "type": Field("`function`."),
+        "function": Field("The function."),
+    },
+    Function: {
+        "name": Field("1 to 64 letters, digits, `_`, `-` and `.`."),
+        "description": Field("What it does, for the model."),
+        "parameters": Field(
+            f"A JSON schema of its arguments, which are an object; at most {MOST_NESTED} levels deep. Without one, it has none."
+        ),
+        "strict": Field(
+            "Taken and ignored: a forced call always follows the schema, and no other is held to it.", False
+        ),
+    },
+    ResponseFormat: {
+        "type": Field(
+            "Any text; a JSON object; JSON by a schema; a text by a grammar or a regular expression.",
+        ),
+        "json_schema": Field("The schema, with the type `json_schema`."),
+        "grammar": Field("The grammar, with the type `grammar`, in llguidance's dialect of Lark."),
+        "regex": Field("The expression, with the type `regex`, in the syntax of Rust; it matches the whole text."),
+    },
+    JsonSchema: {
+        "name": Field("What the schema is called: up to 64 letters, digits, `_` and `-`."),
+        "description": Field("Taken and ignored."),
+        "schema": Field("The JSON Schema itself. Without one, any object."),
+        "strict": Field("Taken and ignored: an answer always follows its schema."),
+    },
+    StructuredOutputs: {
+        "json": Field("A JSON Schema, also as text."),
+        "json_object": Field("Any JSON object."),
+        "grammar": Field("A grammar in llguidance's dialect of Lark."),
+        "regex": Field("A regular expression in the syntax of Rust, which matches the whole text."),
+        "choice": Field("Texts, of which the answer is one."),
     },
     StreamOptions: {
         "include_usage": Field("Send the usage in an event without choices before the end.", False),

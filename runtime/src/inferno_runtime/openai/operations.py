@@ -206,9 +206,14 @@ def _streams() -> Iterator[Operation]:
                 bare=True,
                 summary=f"Stream one text as named events{place}.",
                 description="With `messages` it is a chat, with `prompt` a completion. `event: token` comes with each piece "
-                "of the text, and `event: complete` or `event: error` at the end. A comment line comes after "
+                "of the text, `event: reasoning` and `event: tool_call` with each of what else a chat says, and `event: complete` or `event: error` at the end. A comment line comes after "
                 "{keep_alive_seconds} seconds of silence.",
-                events=(stream_schemas.TokenEvent, stream_schemas.CompleteEvent),
+                events=(
+                    stream_schemas.TokenEvent,
+                    stream_schemas.ReasoningEvent,
+                    stream_schemas.ToolCallEvent,
+                    stream_schemas.CompleteEvent,
+                ),
                 body=(ChatRequest, CompletionRequest) if method == "post" else (),
                 query=method == "get",
                 parameters=(*_ASKING, LAST_EVENT_ID),

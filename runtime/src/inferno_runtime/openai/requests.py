@@ -5,7 +5,7 @@ Every optional field may be null, which is the same as leaving it out. Unknown f
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -27,6 +27,37 @@ class StreamOptions(msgspec.Struct, frozen=True):
 
     include_usage: bool | None = None
     include_obfuscation: bool | None = None
+
+
+Schema = dict[str, Any] | bool
+
+
+class JsonSchema(msgspec.Struct, frozen=True, kw_only=True):
+    """The schema that an answer is to follow, in OpenAI's envelope."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[a-zA-Z0-9_-]+$")]
+    description: str | None = None
+    schema: Schema | None = None
+    strict: bool | None = None
+
+
+class ResponseFormat(msgspec.Struct, frozen=True, kw_only=True):
+    """What form an answer must have."""
+
+    type: Literal["text", "json_object", "json_schema", "grammar", "regex"]
+    json_schema: JsonSchema | None = None
+    grammar: str | None = None
+    regex: str | None = None
+
+
+class StructuredOutputs(msgspec.Struct, frozen=True, kw_only=True):
+    """The same, as vLLM has it: one of these."""
+
+    json: Schema | str | None = None
+    json_object: bool | None = None
+    grammar: str | None = None
+    regex: str | None = None
+    choice: list[str] | None = None
 
 
 class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +82,8 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     n: Annotated[int, Meta(ge=1, le=128)] | None = None
     min_tokens: Annotated[int, Meta(ge=0)] | None = None
     logit_bias: dict[str, Bias] | None = None
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
     typical_p: Fraction | None = None
     top_n_sigma: Annotated[float, Meta(ge=0, le=100)] | None = None
     repeat_penalty: Annotated[float, Meta(ge=0.01, le=10)] | None = None  # less makes logits infinite
@@ -63,13 +96,46 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     dry_penalty_last_n: LookBack | None = None
 
 
+class FunctionCall(msgspec.Struct, frozen=True):
+    """What was called, and with what."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
+    """A call that the assistant made."""
+
+    id: Annotated[str, Meta(min_length=1, max_length=512)]
+    type: Literal["function"] = "function"
+    function: FunctionCall
+
+
 class Message(msgspec.Struct, frozen=True):
     """One message of a conversation; what its content may be depends on the role."""
 
     role: str
     content: str | list[dict[str, Any]] | None = None
     name: str | None = None
-    tool_calls: list[Any] | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
+    reasoning_content: str | None = None
+
+
+class Function(msgspec.Struct, frozen=True):
+    """A function that the model may call."""
+
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class ToolDefinition(msgspec.Struct, frozen=True, kw_only=True):
+    """A tool that the model may call: a function."""
+
+    type: Literal["function"]
+    function: Function
 
 
 class ChatRequest(GenerationRequest, frozen=True, kw_only=True):
@@ -80,12 +146,11 @@ class ChatRequest(GenerationRequest, frozen=True, kw_only=True):
 
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
-    response_format: dict[str, Any] | None = None
-    tools: list[dict[str, Any]] | None = None
+    tools: list[ToolDefinition] | None = None
     tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
     functions: list[dict[str, Any]] | None = None
     function_call: str | dict[str, Any] | None = None
-    parallel_tool_calls: bool | None = None
     modalities: list[str] | None = None
     audio: dict[str, Any] | None = None
     web_search_options: dict[str, Any] | None = None

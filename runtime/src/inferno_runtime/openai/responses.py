@@ -10,7 +10,17 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from inferno_runtime.engine.request import FinishReason, Usage
+from inferno_runtime.chat.events import (
+    CallBegin,
+    CallBroken,
+    CallDelta,
+    CallEnd,
+    Event,
+    ReasoningDelta,
+    Said,
+    TextDelta,
+)
+from inferno_runtime.engine.request import Usage
 
 DONE = b"data: [DONE]\n\n"
 # What stands in a template of an event where the text will be; nothing that JSON escapes, nothing a client can send.
@@ -33,10 +43,10 @@ def usage_object(usages: Iterable[Usage]) -> dict[str, Any]:
 
 
 class Result(NamedTuple):
-    """What became of a sequence: its text, why it ended, and how likely its tokens were, if that is asked for."""
+    """What became of a sequence: what was said, why it ended, and how likely its tokens were, if that is asked for."""
 
-    text: str
-    reason: FinishReason
+    said: Said
+    finish: str
     logprobs: dict[str, Any] | None = None
 
 
@@ -63,9 +73,9 @@ class Answer:
         choices = [
             {
                 "index": index,
-                **self._said(self.echo(index) + result.text),
+                **self._said(index, result.said),
                 "logprobs": result.logprobs,
-                "finish_reason": result.reason.value,
+                "finish_reason": result.finish,
             }
             for index, result in enumerate(results)
         ]
@@ -80,10 +90,10 @@ class Answer:
         return _event(self._envelope(self.stream_object, []) | {"usage": usage})
 
     def chunk(
-        self, index: int, said: dict[str, Any], reason: FinishReason | None, logprobs: dict[str, Any] | None = None
+        self, index: int, said: dict[str, Any], finish: str | None, logprobs: dict[str, Any] | None = None
     ) -> bytes:
         """One event with one choice."""
-        choice = {"index": index, **said, "logprobs": logprobs, "finish_reason": reason.value if reason else None}
+        choice = {"index": index, **said, "logprobs": logprobs, "finish_reason": finish}
         envelope = self._envelope(self.stream_object, [choice])
         if self._include_usage:
             envelope["usage"] = None
@@ -93,8 +103,8 @@ class Answer:
         """What a sequence's text begins with."""
         return self.echoes[index] if self.echoes else ""
 
-    def opening(self, index: int, logprobs: dict[str, Any] | None = None) -> bytes:
-        """What comes before the first text. logprobs: of a prompt that is repeated."""
+    def opening(self, index: int, first: Event | None, logprobs: dict[str, Any] | None = None) -> bytes:
+        """What comes before the first event, if there is one. logprobs: of a prompt that is repeated."""
         return b""
 
     def piece(self, text: str) -> dict[str, Any]:
@@ -105,7 +115,11 @@ class Answer:
         """The part of a choice in a stream's closing event."""
         raise NotImplementedError
 
-    def _said(self, text: str) -> dict[str, Any]:
+    def other(self, event: Event) -> dict[str, Any] | None:
+        """The part of a choice that carries what is no text in a stream; None where nothing needs to be told."""
+        return None
+
+    def _said(self, index: int, said: Said) -> dict[str, Any]:
         raise NotImplementedError
 
     def _envelope(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
@@ -126,8 +140,9 @@ class ChatAnswer(Answer):
     stream_object = "chat.completion.chunk"
     id_prefix = "chatcmpl-"
 
-    def opening(self, index: int, logprobs: dict[str, Any] | None = None) -> bytes:
-        return self.chunk(index, {"delta": {"role": "assistant", "content": "", "refusal": None}}, None)
+    def opening(self, index: int, first: Event | None, logprobs: dict[str, Any] | None = None) -> bytes:
+        content = "" if first is None or isinstance(first, TextDelta) else None
+        return self.chunk(index, {"delta": {"role": "assistant", "content": content, "refusal": None}}, None)
 
     def piece(self, text: str) -> dict[str, Any]:
         return {"delta": {"content": text}}
@@ -135,8 +150,29 @@ class ChatAnswer(Answer):
     def nothing(self) -> dict[str, Any]:
         return {"delta": {}}
 
-    def _said(self, text: str) -> dict[str, Any]:
-        return {"message": {"role": "assistant", "content": text, "refusal": None}}
+    def other(self, event: Event) -> dict[str, Any] | None:
+        match event:
+            case ReasoningDelta(text):
+                return {"delta": {"reasoning_content": text}}
+            case CallBegin(index, call_id, name):
+                call: dict[str, Any] = {"id": call_id, "type": "function", "function": {"name": name, "arguments": ""}}
+            case CallDelta(index, arguments):
+                call = {"function": {"arguments": arguments}}
+            case CallEnd() | CallBroken() | TextDelta():
+                return None
+        return {"delta": {"tool_calls": [{"index": index, **call}]}}
+
+    def _said(self, index: int, said: Said) -> dict[str, Any]:
+        content = said.text or (None if said.calls else "")
+        message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
+        if said.reasoning:
+            message["reasoning_content"] = said.reasoning
+        if said.calls:
+            message["tool_calls"] = [
+                {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+                for call in said.calls
+            ]
+        return {"message": message}
 
 
 class CompletionAnswer(Answer):
@@ -146,7 +182,7 @@ class CompletionAnswer(Answer):
     stream_object = "text_completion"
     id_prefix = "cmpl-"
 
-    def opening(self, index: int, logprobs: dict[str, Any] | None = None) -> bytes:
+    def opening(self, index: int, first: Event | None, logprobs: dict[str, Any] | None = None) -> bytes:
         echo = self.echo(index)
         return self.chunk(index, self.piece(echo), None, logprobs) if echo or logprobs else b""
 
@@ -156,8 +192,8 @@ class CompletionAnswer(Answer):
     def nothing(self) -> dict[str, Any]:
         return {"text": ""}
 
-    def _said(self, text: str) -> dict[str, Any]:
-        return {"text": text}
+    def _said(self, index: int, said: Said) -> dict[str, Any]:
+        return {"text": self.echo(index) + said.text}
 
 
 class ChoiceEvents:
@@ -171,19 +207,20 @@ class ChoiceEvents:
         hollow = answer.chunk(index, answer.piece(_HOLE), None)
         self._before, self._behind = hollow.split(msgspec.json.encode(_HOLE))
 
-    def opening(self, logprobs: dict[str, Any] | None = None) -> bytes:
-        """The event before the first text; may be nothing. logprobs: of a prompt that is repeated."""
-        return self._answer.opening(self._index, logprobs)
+    def opening(self, first: Event | None, logprobs: dict[str, Any] | None = None) -> bytes:
+        """The event before the first one; may be nothing. logprobs: of a prompt that is repeated."""
+        return self._answer.opening(self._index, first, logprobs)
 
-    def text(self, text: str, logprobs: dict[str, Any] | None = None) -> bytes:
-        """An event with text."""
-        if logprobs is not None:
-            return self._answer.chunk(self._index, self._answer.piece(text), None, logprobs)
-        return self._before + _encode(text) + self._behind
+    def event(self, event: Event, logprobs: dict[str, Any] | None = None) -> bytes:
+        """What was said next; may be nothing. logprobs: of its tokens."""
+        if isinstance(event, TextDelta) and logprobs is None:
+            return self._before + _encode(event.text) + self._behind
+        said = self._answer.piece(event.text) if isinstance(event, TextDelta) else self._answer.other(event)
+        return b"" if said is None else self._answer.chunk(self._index, said, None, logprobs)
 
-    def closing(self, reason: FinishReason) -> bytes:
+    def closing(self, finish: str) -> bytes:
         """The event that says why the sequence ended."""
-        return self._answer.chunk(self._index, self._answer.nothing(), reason)
+        return self._answer.chunk(self._index, self._answer.nothing(), finish)
 
 
 _encode = msgspec.json.Encoder().encode

@@ -49,12 +49,29 @@ class UsageObject(msgspec.Struct, frozen=True):
     prompt_tokens_details: PromptTokensDetails
 
 
+class CalledFunction(msgspec.Struct, frozen=True):
+    """What is called, and with what: JSON text, of which the end is missing where the answer's limit has cut it off."""
+
+    name: str
+    arguments: str
+
+
+class CalledTool(msgspec.Struct, frozen=True):
+    """A call that the model makes."""
+
+    id: str
+    type: Literal["function"]
+    function: CalledFunction
+
+
 class AnswerMessage(msgspec.Struct, frozen=True):
     """What the model said."""
 
     role: Literal["assistant"]
     content: str | None
     refusal: str | None
+    reasoning_content: str | UnsetType = UNSET
+    tool_calls: list[CalledTool] | UnsetType = UNSET
 
 
 class TopLogprob(msgspec.Struct, frozen=True):
@@ -111,12 +128,30 @@ class ChatCompletion(msgspec.Struct, frozen=True):
     usage: UsageObject
 
 
+class FunctionDelta(msgspec.Struct, frozen=True):
+    """The name of what is called, or a further piece of its arguments."""
+
+    arguments: str
+    name: str | UnsetType = UNSET
+
+
+class ToolCallDelta(msgspec.Struct, frozen=True):
+    """A call, or a further piece of the one of that index."""
+
+    index: int
+    function: FunctionDelta
+    id: str | UnsetType = UNSET
+    type: Literal["function"] | UnsetType = UNSET
+
+
 class Delta(msgspec.Struct, frozen=True):
     """A further piece of a message."""
 
     role: Literal["assistant"] | UnsetType = UNSET
     content: str | UnsetType | None = UNSET
     refusal: str | UnsetType | None = UNSET
+    reasoning_content: str | UnsetType = UNSET
+    tool_calls: list[ToolCallDelta] | UnsetType = UNSET
 
 
 class ChatChunkChoice(msgspec.Struct, frozen=True):

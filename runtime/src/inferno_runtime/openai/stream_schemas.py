@@ -27,11 +27,27 @@ class TokenEvent(msgspec.Struct, frozen=True):
     logprobs: dict[str, Any] | UnsetType = UNSET
 
 
+class ReasoningEvent(msgspec.Struct, frozen=True):
+    """The data of `event: reasoning`: the same of what the model says to itself."""
+
+    token: str
+    index: int
+
+
+class ToolCallEvent(msgspec.Struct, frozen=True):
+    """The data of `event: tool_call`: a call, or a further piece of its arguments. `call` is its number in the answer."""
+
+    call: int
+    arguments: str
+    id: str | UnsetType = UNSET
+    name: str | UnsetType = UNSET
+
+
 class CompleteEvent(msgspec.Struct, frozen=True):
     """The data of `event: complete`, the last one. `total_tokens` are those that were generated."""
 
     total_tokens: int
-    finish_reason: Literal["stop", "length"]
+    finish_reason: Literal["stop", "length", "tool_calls"]
     usage: UsageObject
 
 
@@ -97,12 +113,29 @@ class TokenMessage(msgspec.Struct, frozen=True, tag="token"):
     logprobs: dict[str, Any] | UnsetType = UNSET
 
 
+class ReasoningMessage(msgspec.Struct, frozen=True, tag="reasoning"):
+    """A piece of what the model says to itself."""
+
+    request_id: str
+    token: str
+
+
+class ToolCallMessage(msgspec.Struct, frozen=True, tag="tool_call"):
+    """A call, or a further piece of its arguments. `call` is its number in the answer."""
+
+    request_id: str
+    call: int
+    arguments: str
+    id: str | UnsetType = UNSET
+    name: str | UnsetType = UNSET
+
+
 class CompleteMessage(msgspec.Struct, frozen=True, tag="complete"):
     """The end of a request that did not fail. `total_tokens` are those that were generated."""
 
     request_id: str
     total_tokens: int
-    finish_reason: Literal["stop", "length", "cancelled"]
+    finish_reason: Literal["stop", "length", "tool_calls", "cancelled"]
     usage: UsageObject
 
 
@@ -127,4 +160,13 @@ class PongMessage(msgspec.Struct, frozen=True, tag="pong"):
     request_id: None = None
 
 
-ServerMessage = StartMessage | TokenMessage | CompleteMessage | BackpressureMessage | ErrorMessage | PongMessage
+ServerMessage = (
+    StartMessage
+    | TokenMessage
+    | ReasoningMessage
+    | ToolCallMessage
+    | CompleteMessage
+    | BackpressureMessage
+    | ErrorMessage
+    | PongMessage
+)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from inferno_runtime.backends.base import Tokenizer
-from inferno_runtime.chat.template import ChatTemplate
+from inferno_runtime.chat.model import ChatModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,8 +11,8 @@ class Target:
     """The model that a request goes to, as far as conversion needs it."""
 
     tokenizer: Tokenizer
-    template: ChatTemplate | None
-    template_error: str  # why there is no template
+    chat: ChatModel | None
+    template_error: str  # why it cannot chat
     context: int  # tokens per sequence
     longest_piece: int  # characters that one token can stand for, at most
     max_sequences: int

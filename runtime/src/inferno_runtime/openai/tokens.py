@@ -8,9 +8,10 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from inferno_runtime.chat.template import encode_pieces
+from inferno_runtime.chat.template import Piece, encode_pieces
+from inferno_runtime.chat.tools import Toolbox
 from inferno_runtime.openai import errors
-from inferno_runtime.openai.convert import chat_pieces
+from inferno_runtime.openai.convert import chat_prompt
 from inferno_runtime.openai.requests import Message
 from inferno_runtime.openai.target import Target
 
@@ -73,20 +74,24 @@ def detokenize(request: DetokenizeRequest, target: Target) -> Prompt:
 
 def apply_template(request: ApplyTemplateRequest, target: Target) -> Prompt:
     """The text that the chat template makes of messages, up to where the answer begins. Raises `ApiError`."""
-    return Prompt("".join(piece.text for piece in chat_pieces(request.messages, target)))
+    return Prompt("".join(piece.text for piece in _pieces(request.messages, target)))
 
 
 def _tokens(request: TokenizeRequest, target: Target) -> list[int]:
     if (request.prompt is None) == (request.messages is None):
         raise errors.bad_request("Send either 'prompt' or 'messages'.", "prompt")
     if request.messages is not None:
-        pieces = chat_pieces(request.messages, target)
+        pieces = _pieces(request.messages, target)
         _check_length(sum(len(piece.text) for piece in pieces), "messages")
         return encode_pieces(pieces, target.tokenizer)
     assert request.prompt is not None
     _check_length(len(request.prompt), "prompt")
     around = request.add_special_tokens is not False
     return target.tokenizer.encode(request.prompt, add_special=around, parse_special=True)
+
+
+def _pieces(messages: list[Message], target: Target) -> list[Piece]:
+    return chat_prompt(messages, target, Toolbox())[1].pieces
 
 
 def _check_length(characters: int, param: str) -> None:

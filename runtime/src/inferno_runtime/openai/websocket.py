@@ -6,7 +6,6 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from inferno_runtime.engine.request import FinishReason
 from inferno_runtime.openai import errors, requests, sole
 from inferno_runtime.openai.errors import ApiError
 from inferno_runtime.openai.requests import GenerationRequest
@@ -172,12 +171,29 @@ class Token(msgspec.Struct, tag="token"):
     logprobs: dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET  # of the tokens that made it, if asked for
 
 
+class Reasoning(msgspec.Struct, tag="reasoning"):
+    """The next piece of what the model says to itself."""
+
+    request_id: str
+    token: str
+
+
+class ToolCall(msgspec.Struct, tag="tool_call"):
+    """A call of that number, or the next piece of its arguments."""
+
+    request_id: str
+    call: int
+    arguments: str
+    id: str | msgspec.UnsetType = msgspec.UNSET
+    name: str | msgspec.UnsetType = msgspec.UNSET
+
+
 class Complete(msgspec.Struct, tag="complete"):
     """The end of the text."""
 
     request_id: str
     total_tokens: int
-    finish_reason: FinishReason
+    finish_reason: str
     usage: dict[str, Any]
 
 
@@ -202,7 +218,7 @@ class Pong(msgspec.Struct, tag="pong"):
     request_id: None = None
 
 
-ServerMessage = Start | Token | Complete | Backpressure | Error | Pong
+ServerMessage = Start | Token | Reasoning | ToolCall | Complete | Backpressure | Error | Pong
 
 _encoder = msgspec.json.Encoder()
 

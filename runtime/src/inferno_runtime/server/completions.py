@@ -2,15 +2,15 @@
 
 from typing import ClassVar
 
+from inferno_runtime.chat.events import TextDelta
 from inferno_runtime.openai import requests
 from inferno_runtime.openai.convert import Job
 from inferno_runtime.openai.requests import GenerationRequest
 from inferno_runtime.openai.responses import DONE, Answer, ChatAnswer, CompletionAnswer
 from inferno_runtime.server.base import require_json
-from inferno_runtime.server.generate import Run
+from inferno_runtime.server.generate import Piece, Run
 from inferno_runtime.server.handlers import RunHandler, StreamedAnswer
 from inferno_runtime.server.stream import EventStream
-from inferno_runtime.worker.generation import Delta
 
 
 class Chunks(StreamedAnswer):
@@ -23,17 +23,23 @@ class Chunks(StreamedAnswer):
         self._events = [answer.events(index) for index in range(len(job.prompts))]
         self._unopened = set(range(len(job.prompts)))
 
-    def piece(self, index: int, delta: Delta) -> bytes:
+    def piece(self, index: int, piece: Piece) -> bytes:
         events = self._events[index]
         written = b""
-        if index in self._unopened:
+        if index in self._unopened and (piece.events or piece.finish or piece.delta.scores):
             self._unopened.remove(index)
+            first = piece.events[0] if piece.events else None
             known = self._run.generations[index].prompt_scores
-            written = events.opening(self._run.logprobs.of_echo(index, known))
-        if delta.text or delta.scores:
-            written += events.text(delta.text, self._run.logprobs.of_text(index, delta.scores))
-        if delta.finish_reason is not None:
-            written += events.closing(delta.finish_reason)
+            written = events.opening(first, self._run.logprobs.of_echo(index, known))
+        scores = piece.delta.scores
+        logprobs = self._run.logprobs.of_text(index, scores) if scores else None
+        for event in piece.events:
+            if chunk := events.event(event, logprobs):
+                written, logprobs = written + chunk, None
+        if logprobs is not None:  # of tokens that show nothing, or not yet
+            written += events.event(TextDelta(""), logprobs)
+        if piece.finish is not None:
+            written += events.closing(piece.finish)
         return written
 
     def end(self, run: Run) -> bytes:

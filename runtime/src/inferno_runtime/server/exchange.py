@@ -5,11 +5,13 @@ import contextlib
 import logging
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from tornado.httputil import HTTPServerRequest
 from tornado.iostream import IOStream
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
+from inferno_runtime.chat.events import CallBegin, CallBroken, CallDelta, CallEnd, Event, ReasoningDelta, TextDelta
 from inferno_runtime.engine.request import FinishReason
 from inferno_runtime.openai import errors, websocket
 from inferno_runtime.openai.errors import ApiError
@@ -17,11 +19,10 @@ from inferno_runtime.openai.websocket import Inference, ServerMessage
 from inferno_runtime.server.access import Caller
 from inferno_runtime.server.context import Context
 from inferno_runtime.server.flow import Backlog, Level, Window
-from inferno_runtime.server.generate import Run
+from inferno_runtime.server.generate import Piece, Run
 from inferno_runtime.server.logging import request_id as logged_id
 from inferno_runtime.server.record import CLIENT_CLOSED, Ended, record
 from inferno_runtime.server.work import Arrival
-from inferno_runtime.worker.generation import Delta
 
 _LARGER = 4  # times the usual batch of tokens, while the client is slow
 _ENDPOINT = "websocket"
@@ -85,7 +86,7 @@ class Exchange:
         self._changed = asyncio.Event()  # set when the client has taken, acknowledged or cancelled something
         self._task: asyncio.Task[None] | None = None  # once it has begun
         self._cancelled = False  # by the client
-        self._reason = FinishReason.STOP
+        self._finish: str = FinishReason.STOP
         self._level = Level.HEALTHY  # as the client knows it
         self._accumulated = ""
 
@@ -125,7 +126,7 @@ class Exchange:
     def cancel(self) -> None:
         """End the request at the client's wish."""
         self._cancelled = True
-        self._reason = FinishReason.CANCELLED
+        self._finish = FinishReason.CANCELLED
         if self._run.generations:
             self._run.cancel()
             self._changed.set()
@@ -151,20 +152,40 @@ class Exchange:
         self._outbox.put(websocket.Start(self.id, run.model))
         await run.stream(self._write, self._pace)
 
-    async def _write(self, index: int, delta: Delta) -> None:
-        if delta.finish_reason is not None and not self._cancelled:
-            self._reason = delta.finish_reason
-        if (delta.text or delta.scores) and not self._cancelled:
-            token = websocket.Token(self.id, delta.text)
-            if delta.scores:
-                token.logprobs = self._run.logprobs.of_text(index, delta.scores)
-            if self._message.accumulated:
-                self._accumulated += delta.text
-                token.accumulated = self._accumulated
-            self._outbox.put(token)
-            self._window.send()
-        if delta.finish_reason is None:
+    async def _write(self, index: int, piece: Piece) -> None:
+        if not self._cancelled:
+            scores = piece.delta.scores
+            logprobs = self._run.logprobs.of_text(index, scores) if scores else None
+            for event in piece.events:
+                self._say(event, logprobs if isinstance(event, TextDelta) else None)
+                if isinstance(event, TextDelta):
+                    logprobs = None
+            if logprobs is not None:  # of tokens that show nothing, or not yet, or something else
+                self._say(TextDelta(""), logprobs)
+            if piece.finish is not None:
+                self._finish = piece.finish
+        if piece.finish is None:
             await self._room()
+
+    def _say(self, event: Event, logprobs: dict[str, Any] | None) -> None:
+        match event:
+            case TextDelta(text):
+                token = websocket.Token(self.id, text)
+                if logprobs is not None:
+                    token.logprobs = logprobs
+                if self._message.accumulated:
+                    self._accumulated += text
+                    token.accumulated = self._accumulated
+                self._outbox.put(token)
+                self._window.send()
+            case ReasoningDelta(text):
+                self._outbox.put(websocket.Reasoning(self.id, text))
+            case CallBegin(call, call_id, name):
+                self._outbox.put(websocket.ToolCall(self.id, call, "", call_id, name))
+            case CallDelta(call, arguments):
+                self._outbox.put(websocket.ToolCall(self.id, call, arguments))
+            case CallEnd() | CallBroken():
+                pass
 
     def _pace(self) -> tuple[int, float]:
         tokens, seconds = self._run.pace()
@@ -208,7 +229,7 @@ class Exchange:
 
     def _complete(self) -> None:
         usage = self._run.usage
-        self._tell(websocket.Complete(self.id, usage["completion_tokens"], self._reason, usage))
+        self._tell(websocket.Complete(self.id, usage["completion_tokens"], self._finish, usage))
 
     def _tell(self, message: ServerMessage) -> None:
         with contextlib.suppress(WebSocketClosedError):

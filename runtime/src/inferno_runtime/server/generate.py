@@ -2,12 +2,16 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
+from inferno_runtime.chat.events import CALLED, Event, Said, TextDelta
+from inferno_runtime.chat.parser import Parser
+from inferno_runtime.engine.constraint import Constraint
 from inferno_runtime.engine.request import FinishReason, Usage
-from inferno_runtime.openai import convert
+from inferno_runtime.openai import convert, errors
 from inferno_runtime.openai.convert import Job
 from inferno_runtime.openai.logprobs import Logprobs
 from inferno_runtime.openai.requests import ChatRequest, GenerationRequest
@@ -16,9 +20,23 @@ from inferno_runtime.server import spans
 from inferno_runtime.server.context import Context
 from inferno_runtime.server.tracing import Attribute
 from inferno_runtime.server.work import Arrival, Work, aside
+from inferno_runtime.worker.errors import GrammarRefused
 from inferno_runtime.worker.generation import Delta, Generation
 
-Write = Callable[[int, Delta], Awaitable[None]]
+
+@dataclass(slots=True)
+class Piece:
+    """The next of what a sequence says.
+
+    delta: what it was made of, its text also where it is markup and no event; finish: if it is the last, why.
+    """
+
+    events: Sequence[Event]
+    delta: Delta
+    finish: str | None
+
+
+Write = Callable[[int, Piece], Awaitable[None]]
 """Takes the next piece of the sequence of that index; may wait, and fail, for as long as the client does."""
 Pace = Callable[[], tuple[int, float]]
 """How many tokens to hand over together, and how many seconds to wait for them."""
@@ -32,6 +50,7 @@ class Run(Work):
     def __init__(self, context: Context, arrival: Arrival) -> None:
         super().__init__(context, arrival)
         self.generations: list[Generation] = []
+        self._parsers: list[Parser | None] = []  # of the sequences' texts
         self._charged = 0  # generated tokens
         self.logprobs: Logprobs  # once the request was taken
         self._request: GenerationRequest | None = None
@@ -44,15 +63,18 @@ class Run(Work):
         """
         self._request = request = await aside(decode, size)
         target = self._find(request.model, request.priority).target
-        self._job = await self._tokenized(lambda: convert.job_of(request, target), size)
-        self.logprobs = Logprobs(self._job, target.tokenizer, chat=isinstance(request, ChatRequest))
-        return self._job
+        self._job = job = await self._tokenized(lambda: convert.job_of(request, target), size)
+        self.logprobs = Logprobs(job, target.tokenizer, chat=isinstance(request, ChatRequest))
+        if job.constraint is not None:
+            await self._check(job.constraint, job.constrained_by)
+        return job
 
     async def submit(self) -> None:
         """Give the engine its sequences. Raises `ApiError`."""
         job, engine = self._job, self._served.engine
         async with self._limited(), self._prompt(sum(map(len, job.prompts[:: job.choices]))):
             for index, prompt in enumerate(job.prompts):
+                self._parsers.append(job.reading.parser() if job.reading else None)
                 self.generations.append(
                     await engine.submit(
                         prompt,
@@ -62,12 +84,22 @@ class Run(Work):
                         ignore_eos=job.ignore_eos,
                         min_tokens=job.min_tokens,
                         priority=self.priority,
+                        constraint=job.constraint,
+                        pieces=job.reading.pieces if job.reading else None,
                         deadline=self._deadline,
                         token_timeout=self._config.token_timeout_seconds,
                         top_scores=job.top_scores,
                         score_prompt=job.score_prompt,
                     )
                 )
+
+    async def _check(self, constraint: Constraint, param: str) -> None:
+        """Have a grammar compiled before anything is queued or charged. Raises `ApiError`, which quotes the compiler."""
+        async with self._limited():
+            try:
+                await self._served.engine.check(constraint)
+            except GrammarRefused as error:
+                raise errors.invalid_grammar(param, str(error)) from error
 
     async def whole(self) -> list[Result]:
         """What became of the sequences, or of the best of each prompt's. Raises `ApiError`."""
@@ -89,7 +121,7 @@ class Run(Work):
         ]
 
     async def stream(self, write: Write, pace: Pace | None = None) -> None:
-        """Hand over the texts as they come. Raises `ApiError`, and whatever `write` does."""
+        """Hand over what is said as it comes. Raises `ApiError`, and whatever `write` does."""
         async with self._limited():
             await _all(
                 self._read_into(write, pace or self.pace, index, generation)
@@ -165,7 +197,9 @@ class Run(Work):
         delta = await generation.read_all(self._charge)
         reason = delta.finish_reason or FinishReason.STOP
         self._observe(generation, reason)
-        return Result(delta.text, reason, self.logprobs.of_all(index, generation.prompt_scores, delta.scores))
+        said = Said.of(self._heard(index, delta).events)
+        logprobs = self.logprobs.of_all(index, generation.prompt_scores, delta.scores)
+        return Result(said, _finish(reason, bool(said.calls)), logprobs)
 
     async def _read_into(self, write: Write, pace: Pace, index: int, generation: Generation) -> None:
         clock = asyncio.get_running_loop().time
@@ -173,11 +207,22 @@ class Run(Work):
             delta = await generation.read(*pace())
             self._charge(delta.tokens)
             began = clock()
-            await write(index, delta)
+            await write(index, self._heard(index, delta))
             self._write += clock() - began
             if delta.finish_reason is not None:
                 self._observe(generation, delta.finish_reason)
                 return
+
+    def _heard(self, index: int, delta: Delta) -> Piece:
+        """What a sequence says in the next piece of its text."""
+        parser, reason = self._parsers[index], delta.finish_reason
+        if parser is None:
+            return Piece((TextDelta(delta.text),) if delta.text else (), delta, reason)
+        events = parser.feed(delta.text)
+        if reason is None:
+            return Piece(events, delta, None)
+        events += parser.finish(cut=reason is not FinishReason.STOP)
+        return Piece(events, delta, _finish(reason, parser.called))
 
     def _charge(self, tokens: int) -> None:
         self._charged += tokens
@@ -187,6 +232,11 @@ class Run(Work):
         """Note a sequence that has ended."""
         first = None if generation.first_token_at is None else generation.first_token_at - self._arrival.at
         self._context.metrics.sequence(self.model, generation.usage, reason, first, self._elapsed())
+
+
+def _finish(reason: FinishReason, called: bool) -> str:
+    """Why an answer ended, as all APIs say it. called: whether it has calls."""
+    return CALLED if called and reason is FinishReason.STOP else reason
 
 
 async def _all(work: Iterable[Coroutine[Any, Any, _Result]]) -> list[_Result]:

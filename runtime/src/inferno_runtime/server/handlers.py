@@ -11,11 +11,10 @@ from inferno_runtime.openai import errors
 from inferno_runtime.openai.errors import ApiError
 from inferno_runtime.server.base import BaseHandler
 from inferno_runtime.server.context import Context
-from inferno_runtime.server.generate import Run
+from inferno_runtime.server.generate import Piece, Run
 from inferno_runtime.server.record import CLIENT_CLOSED, Ended
 from inferno_runtime.server.stream import EventStream
 from inferno_runtime.server.work import Arrival, Work
-from inferno_runtime.worker.generation import Delta
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +72,7 @@ class WorkHandler(BaseHandler):
 class StreamedAnswer:
     """How the events of a stream are written."""
 
-    def piece(self, index: int, delta: Delta) -> bytes:
+    def piece(self, index: int, piece: Piece) -> bytes:
         """The events for the next piece of a sequence; may be nothing."""
         raise NotImplementedError
 
@@ -96,8 +95,8 @@ class RunHandler(WorkHandler):
     async def stream(self, run: Run, stream: EventStream, answer: StreamedAnswer) -> None:
         """Submit the run and write its text as it comes. Raises `ApiError` while nothing was written."""
 
-        async def write(index: int, delta: Delta) -> None:
-            await stream.send(answer.piece(index, delta))
+        async def write(index: int, piece: Piece) -> None:
+            await stream.send(answer.piece(index, piece))
 
         try:
             with self.meter.connection():

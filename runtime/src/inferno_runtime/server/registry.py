@@ -1,12 +1,15 @@
 """The models that this server serves, by name and by alias."""
 
+import asyncio
 import logging
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from inferno_runtime.backends.base import ModelError, ModelInfo, Tokenizer
+from inferno_runtime.chat.model import ChatModel
 from inferno_runtime.chat.template import ChatTemplate, TemplateError
 from inferno_runtime.config import ServedModel, Task
+from inferno_runtime.engine.constraint import Constraint
 from inferno_runtime.engine.request import Priority, Sampling
 from inferno_runtime.openai import embeddings, errors
 from inferno_runtime.openai.embeddings import EmbeddingTarget
@@ -44,6 +47,7 @@ class Engine(Protocol):
     def fingerprint(self) -> str: ...
 
     async def start(self) -> None: ...
+    async def check(self, constraint: Constraint) -> None: ...
     async def submit(
         self,
         prompt: list[int],
@@ -54,6 +58,8 @@ class Engine(Protocol):
         ignore_eos: bool = False,
         min_tokens: int = 0,
         priority: Priority = Priority.NORMAL,
+        constraint: Constraint | None = None,
+        pieces: Sequence[bytes] | None = None,
         deadline: float | None = None,
         token_timeout: float | None = None,
         top_scores: int | None = None,
@@ -79,7 +85,7 @@ class Served:
         self._max_sequences = max_sequences
         self._longest_piece = 1
         self._closing: list[int] = []
-        self._template: ChatTemplate | None = None
+        self._chat: ChatModel | None = None
         self._template_error = _NO_TEMPLATE
 
     @property
@@ -103,7 +109,7 @@ class Served:
         source = configured if configured is not None else self.engine.tokenizer.chat_template
         if source is not None:
             try:
-                self._template = self._compile(source)
+                self._chat = await asyncio.to_thread(self._compile, source)
             except TemplateError as error:
                 if configured is not None:
                     raise ModelError(f"{self.name}: {error}") from error
@@ -116,9 +122,12 @@ class Served:
         self._closing = embeddings.closing_tokens(self.engine.tokenizer)
         self.loaded = True
 
-    def _compile(self, source: str) -> ChatTemplate:
+    def _compile(self, source: str) -> ChatModel:
         tokenizer = self.engine.tokenizer
-        return ChatTemplate(source, bos=tokenizer.bos, eos=tokenizer.eos, control_spellings=tokenizer.control_spellings)
+        template = ChatTemplate(
+            source, bos=tokenizer.bos, eos=tokenizer.eos, control_spellings=tokenizer.control_spellings
+        )
+        return ChatModel(template, tokenizer)
 
     @property
     def target(self) -> Target:
@@ -132,7 +141,7 @@ class Served:
         self._require(None)
         return Target(
             tokenizer=self.engine.tokenizer,
-            template=self._template,
+            chat=self._chat,
             template_error=self._template_error,
             context=self.engine.context,
             longest_piece=self._longest_piece,

@@ -3,11 +3,10 @@
 from inferno_runtime.engine.request import FinishReason
 from inferno_runtime.openai import errors, events, sole
 from inferno_runtime.server.base import require_json
-from inferno_runtime.server.generate import Run
+from inferno_runtime.server.generate import Piece, Run
 from inferno_runtime.server.handlers import RunHandler, StreamedAnswer
 from inferno_runtime.server.origin import check_origin
 from inferno_runtime.server.stream import EventStream
-from inferno_runtime.worker.generation import Delta
 
 
 class SseHandler(RunHandler):
@@ -53,13 +52,14 @@ class _Events(StreamedAnswer):
     def __init__(self, request_id: str, run: Run) -> None:
         self._run = run
         self._events = events.StreamEvents(request_id)
-        self._reason = FinishReason.STOP
+        self._finish: str = FinishReason.STOP
 
-    def piece(self, index: int, delta: Delta) -> bytes:
-        if delta.finish_reason is not None:
-            self._reason = delta.finish_reason
-        logprobs = self._run.logprobs.of_text(index, delta.scores) if delta.scores else None
-        return self._events.text(delta.text, delta.tokens, logprobs)
+    def piece(self, index: int, piece: Piece) -> bytes:
+        if piece.finish is not None:
+            self._finish = piece.finish
+        scores = piece.delta.scores
+        logprobs = self._run.logprobs.of_text(index, scores) if scores else None
+        return self._events.said(piece.events, piece.delta.tokens, logprobs)
 
     def end(self, run: Run) -> bytes:
-        return self._events.complete(self._reason, run.usage)
+        return self._events.complete(self._finish, run.usage)

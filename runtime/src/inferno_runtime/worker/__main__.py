@@ -15,6 +15,7 @@ from pathlib import Path
 from inferno_runtime.backends import load_backend
 from inferno_runtime.backends.base import Backend, ModelError, Span
 from inferno_runtime.config import EngineConfig
+from inferno_runtime.engine.masking import Masker
 from inferno_runtime.engine.scheduler import Scheduler, StepResult
 from inferno_runtime.memory import give_back, memory_available
 from inferno_runtime.worker.connection import Connection
@@ -78,6 +79,7 @@ def serve_generation(connection: Connection, load: Load) -> None:
         speculate=config.speculation != "off",
         draft=draft,
         governor=governor(config, backend.threads),
+        masker=Masker(load.tokens, load.end_tokens),
     )
     give_back()
     tuning = {**(tuner.tuning.wire() if tuner.tuning else {}), **backend.settings}

@@ -12,6 +12,7 @@ from typing import Any, cast
 from inferno_runtime.backends import load_tokenizer
 from inferno_runtime.backends.base import ModelError, ModelInfo, Tokenizer
 from inferno_runtime.config import ServedModel, Task
+from inferno_runtime.engine.constraint import Constraint, token_bytes
 from inferno_runtime.engine.request import EmbeddingRequest, Priority, Request, Sampling
 from inferno_runtime.models.identity import fingerprint, identity
 from inferno_runtime.models.source import hold, locate
@@ -35,6 +36,7 @@ from inferno_runtime.worker.frames import (
     Submit,
 )
 from inferno_runtime.worker.generation import Generation
+from inferno_runtime.worker.grammars import GrammarChecker, Vocabulary
 from inferno_runtime.worker.process import EngineProcess
 
 logger = logging.getLogger(__name__)
@@ -103,6 +105,7 @@ class EngineClient:
         self._paused: set[int] = set()  # of them, those that the engine is to leave alone
         self._cancelled: set[int] = set()  # that the engine has not answered yet
         self._process: EngineProcess | None = None
+        self._grammars = GrammarChecker(self._vocabulary)
         self._ready = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -142,6 +145,8 @@ class EngineClient:
         ignore_eos: bool = False,
         min_tokens: int = 0,
         priority: Priority = Priority.NORMAL,
+        constraint: Constraint | None = None,
+        pieces: Sequence[bytes] | None = None,
         deadline: float | None = None,
         token_timeout: float | None = None,
         top_scores: int | None = None,
@@ -149,7 +154,8 @@ class EngineClient:
     ) -> Generation:
         """Have a sequence generated; waits while the engine is being started again.
 
-        prompt: 1 to `context` - 1 tokens; priority: beside others that wait; deadline: on the loop's clock;
+        prompt: 1 to `context` - 1 tokens; priority: beside others that wait; constraint: one that `check` has passed;
+        pieces: the text of each token, where it is not the tokenizer's; deadline: on the loop's clock;
         token_timeout: seconds between two tokens; top_scores, score_prompt: as in `Request`.
         Raises `Overloaded` or `EngineUnavailable`.
         """
@@ -157,7 +163,7 @@ class EngineClient:
         generation = Generation(
             next(self._ids),
             len(prompt),
-            self.tokenizer.pieces,
+            self.tokenizer.pieces if pieces is None else pieces,
             stop,
             self._cancel,
             deadline,
@@ -174,11 +180,16 @@ class EngineClient:
             ignore_eos,
             priority,
             min_tokens,
+            constraint,
             top_scores,
             score_prompt,
         )
         self._send(Submit(request))
         return generation
+
+    async def check(self, constraint: Constraint) -> None:
+        """See whether a grammar compiles within its bounds. Raises `GrammarRefused`."""
+        await self._grammars.check(constraint)
 
     async def embed(
         self,
@@ -219,6 +230,7 @@ class EngineClient:
         if self._process is not None:
             await self._process.kill()
             self._process = None
+        await self._grammars.stop()
         self._set_state(EngineState.STOPPED, "the server is shutting down")
 
     async def _admitted(self, deadline: float | None) -> None:
@@ -290,14 +302,20 @@ class EngineClient:
             self._idle.set()
         return generation
 
+    def _vocabulary(self) -> Vocabulary:
+        """What the engine and the grammars' compiler know of the model's tokens."""
+        tokenizer = self.tokenizer
+        return Vocabulary(token_bytes(tokenizer.pieces, tokenizer.controls), sorted(tokenizer.end_tokens))
+
     def _set_state(self, state: EngineState, reason: str = "") -> None:
         self.state, self.state_reason = state, reason
 
     async def _launch(self) -> None:
         """Start a process and wait until it is ready. Raises `ModelError`."""
         self._process = process = await EngineProcess.spawn()
-        end_tokens = sorted(self.tokenizer.end_tokens)
-        process.send(Load(self._path, self.served.engine.wire(), end_tokens, self._task))
+        vocabulary = self._vocabulary()
+        tokens = vocabulary.tokens if self._task == "generate" else []
+        process.send(Load(self._path, self.served.engine.wire(), vocabulary.end_tokens, self._task, tokens))
         self._frames = process.frames()
         async for frames in self._frames:
             for frame in frames:

@@ -9,6 +9,7 @@
      ├── GenerationFailed    this one sequence failed in the engine
      ├── EncodingFailed      this one request for vectors failed in the engine
      ├── OutOfMemory         the engine has no memory for this one sequence
+     ├── GrammarRefused      the grammar that it must follow does not compile, or takes too much
      ├── GenerationTimeout   it took longer than a request may
      └── TokenTimeout        it ran, and no token came for longer than is allowed
 """
@@ -40,6 +41,10 @@ class EncodingFailed(EngineError):
 
 class OutOfMemory(EngineError):
     """There is no memory for this sequence; its neighbours go on."""
+
+
+class GrammarRefused(EngineError):
+    """The grammar does not compile within its bounds; the message is the compiler's, in one line."""
 
 
 class GenerationTimeout(EngineError):

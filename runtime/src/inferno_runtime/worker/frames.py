@@ -26,6 +26,7 @@ class Load(msgspec.Struct, frozen=True, array_like=True, tag=0):
     engine: dict[str, Any]
     end_tokens: list[int]
     task: Task = "generate"
+    tokens: list[bytes] = []  # as grammars see them, for a model that generates
 
 
 class Submit(msgspec.Struct, frozen=True, array_like=True, tag=1):

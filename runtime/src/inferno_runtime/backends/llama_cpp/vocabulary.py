@@ -24,13 +24,14 @@ class LlamaVocabulary:
         self.context_train = context_train(self._library, model)
         self.pieces = [self._piece(token) for token in range(size)]
         self.end_tokens = frozenset(token for token in range(size) if api.llama_vocab_is_eog(self._vocab, token))
-        self.control_spellings = frozenset(
-            spelling
+        self.controls = {
+            token: spelling
             for token in range(size)
             if api.llama_vocab_get_attr(self._vocab, token)
             & (api.LLAMA_TOKEN_ATTR_CONTROL | api.LLAMA_TOKEN_ATTR_UNKNOWN)
             if (spelling := self.spelling(token))
-        )
+        }
+        self.control_spellings = frozenset(self.controls.values())
         self.bos = self.spelling(api.llama_vocab_bos(self._vocab))
         self.eos = self.spelling(api.llama_vocab_eos(self._vocab))
         self.infill = self._infill()

@@ -57,6 +57,7 @@ class OnnxVocabulary:
             self.pieces = pieces(spec, logit_count(layout, description))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(f"{layout.tokenizer}: not a tokenizer that could be read: {error!r}") from None
+        self.controls = special
         self.control_spellings = frozenset(special.values())
         self.bos = _spelling(layout, "bos", self._spelled)
         self.eos = _spelling(layout, "eos", self._spelled)

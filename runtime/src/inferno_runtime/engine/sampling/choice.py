@@ -85,7 +85,10 @@ class Choice:
     sampling: Sampling
     history: History
     ahead: Sequence[int] = ()  # draft tokens evaluated between the history and this row, taken for accepted
-    banned: tuple[int, ...] = ()  # tokens that may not be chosen
+    banned: tuple[int, ...] = ()  # tokens that may not be chosen, unless nothing else is allowed
+    allowed: NDArray[np.uint8] | None = (
+        None  # a bit for each token that may be, the least significant first; None is all
+    )
 
     @property
     def position(self) -> int:

@@ -21,7 +21,9 @@ _LARGEST_EXPONENT = math.log(np.finfo(np.float32).max)
 def adjust(logits: Floats, choices: Sequence[Choice]) -> None:
     """Change `logits`, shape (rows, vocabulary), in place as the rows' parameters ask for; order as in libllama."""
     for row, choice in enumerate(choices):
-        if choice.banned:
+        if choice.allowed is not None:
+            keep(logits[row], choice.allowed, choice.banned)
+        elif choice.banned:
             logits[row, list(choice.banned)] = -np.inf
     concerned = [(row, choice) for row, choice in enumerate(choices) if _adjusts(choice.sampling)]
     if not concerned:
@@ -50,6 +52,17 @@ def adjust(logits: Floats, choices: Sequence[Choice]) -> None:
     for edits in (count, dry):
         if edits.rows:
             logits[edits.where()] -= edits.amounts()
+
+
+def keep(logits: Floats, allowed: NDArray[np.uint8], banned: Sequence[int]) -> None:
+    """Put out all but the allowed tokens of a row, in place, and of these the banned ones if others are left.
+
+    logits: shape (vocabulary,); allowed: a bit for each token, the least significant first; missing ones are 0.
+    """
+    bits = np.unpackbits(allowed, count=len(logits), bitorder="little")
+    left = bits.copy()
+    left[list(banned)] = 0
+    np.putmask(logits, (left if left.any() else bits) == 0, -np.inf)
 
 
 def dry_penalties(tokens: NDArray[np.int32], params: Sampling) -> dict[int, float]:

@@ -1,0 +1,121 @@
+"""What all dialects have in common."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from inferno_runtime.chat.grammar import MOST_CALLS, Grammar, Spell, either, repeated, schema
+from inferno_runtime.chat.reader import Reader, Waiting
+from inferno_runtime.chat.speech import Speech
+from inferno_runtime.chat.tools import Tool, Toolbox
+
+
+@dataclass(frozen=True, slots=True)
+class Thinking:
+    """What a model puts around its reasoning."""
+
+    opening: str
+    closing: str
+
+
+class Answer:
+    """An answer while it is read: where its text comes from, and where what it says goes."""
+
+    def __init__(self, reader: Reader, speech: Speech, toolbox: Toolbox, thinking: Thinking | None) -> None:
+        self.reader = reader
+        self.speech = speech
+        self.toolbox = toolbox
+        self._thinking = thinking
+
+    def text_until(self, *markers: str) -> Waiting[str]:
+        """Say the text before the first of the markers, and read it; gives the marker, or nothing at the end."""
+        if not self.speech.said and self._thinking is not None:
+            yield from self._think(self._thinking)
+        return (yield from self.reader.until(markers, self.speech.text))
+
+    def skip_to_words(self) -> Waiting[None]:
+        """Read what may come before the first word: reasoning, and white space."""
+        if self._thinking is not None:
+            yield from self._think(self._thinking)
+        self.reader.keep()
+        yield from self.reader.spaces()
+        self.speech.text(self.reader.kept)
+
+    def _think(self, thinking: Thinking) -> Waiting[None]:
+        self.reader.keep()
+        yield from self.reader.spaces()
+        if (yield from self.reader.accept(thinking.opening)):
+            yield from self.think_until(thinking.closing)
+        else:
+            self.speech.text(self.reader.kept)
+
+    def think_until(self, *closing: str) -> Waiting[str]:
+        """Say the reasoning before the first of these markers, and read it; gives the marker, or nothing at the end."""
+        found = yield from self.reader.until(closing, self.speech.reasoning)
+        self.speech.reasoned()
+        return found
+
+    def attempt(self, call: Waiting[bool]) -> Waiting[bool]:
+        """Read a call, which is text if it turns out to be none: all that the reader has kept. Gives whether it was one."""
+        begun = self.speech.calls
+        if (yield from call):
+            return True
+        if self.speech.calls > begun:
+            if self.speech.end():  # what is missing is only markup
+                return True
+            if not self.reader.cut:
+                self.speech.broken(self.reader.kept)
+        elif not self.reader.cut:
+            self.speech.text(self.reader.kept)
+        return False
+
+
+class Dialect(ABC):
+    """One way to write calls."""
+
+    markers: ClassVar[Sequence[str]]
+    """All that the parser looks for. Where they are control tokens, which are no text otherwise, it must see them."""
+    described: ClassVar[bool] = True
+    """Whether models of this dialect come with templates that describe the tools."""
+    speaks: ClassVar[bool] = False
+    """Whether also an answer without calls needs to be read in it."""
+    several: ClassVar[bool] = True
+    """Whether an answer can have several calls."""
+
+    def __init__(self, template: str) -> None:
+        """template: the model's, which tells of variants."""
+        self._template = template
+
+    @classmethod
+    @abstractmethod
+    def fits(cls, template: str) -> bool:
+        """Whether a template writes calls in this way."""
+
+    @abstractmethod
+    def read(self, answer: Answer) -> Waiting[None]:
+        """Read a whole answer."""
+
+    @abstractmethod
+    def call(self, tool: Tool, arguments: str, spell: Spell) -> str:
+        """The grammar of a call. arguments: the name of the rule for them."""
+
+    before: Sequence[str] = ()
+    """What stands before the first call, in markers and literals; and so on."""
+    between: Sequence[str] = ("\n",)
+    behind: Sequence[str] = ()
+
+    def calls(self, grammar: Grammar, toolbox: Toolbox, spell: Spell) -> str:
+        """Add the rules for an answer's calls; gives the name of the first."""
+        names = []
+        for number, tool in enumerate(toolbox.callable):
+            arguments = grammar.rule(f"arguments_{number}", schema(tool.schema))
+            names.append(grammar.rule(f"call_{number}", self.call(tool, arguments, spell)))
+        call = grammar.rule("call", either(names))
+        most = MOST_CALLS if toolbox.parallel and self.several else 1
+        parts = (
+            *map(spell, self.before),
+            repeated(call, " ".join(map(spell, self.between)), most),
+            *map(spell, self.behind),
+        )
+        return grammar.rule("calls", " ".join(parts))

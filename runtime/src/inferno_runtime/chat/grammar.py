@@ -1,0 +1,48 @@
+"""Writes what an answer is held to as a grammar, in llguidance's dialect of Lark."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+MOST_CALLS = 16  # in an answer that is held to a grammar: a model that has lost its way must come to an end
+
+Spell = Callable[[str], str]
+"""How a marker stands in a grammar: as the token that it is in a vocabulary, or as its text."""
+
+# As templates write JSON, which is how models have learnt it; and no white space that could go on for ever.
+_JSON_STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+
+
+def literal(text: str) -> str:
+    """A text that stands for itself."""
+    return json.dumps(text)
+
+
+def schema(definition: Mapping[str, Any]) -> str:
+    """JSON that a schema allows."""
+    return "%json " + json.dumps({**definition, "x-guidance": _JSON_STYLE})
+
+
+def either(alternatives: Iterable[str]) -> str:
+    """One of several."""
+    return " | ".join(alternatives)
+
+
+def repeated(item: str, between: str, most: int) -> str:
+    """An item, or up to `most` with something between them. Both are names of rules, or literals."""
+    return f"{item} ({between} {item}){{0,{most - 1}}}" if most > 1 else item
+
+
+class Grammar:
+    """Rules under way to a text."""
+
+    def __init__(self) -> None:
+        self._rules: dict[str, str] = {}
+
+    def rule(self, name: str, body: str) -> str:
+        """Add a rule; gives its name."""
+        self._rules[name] = body
+        return name.partition("[")[0]
+
+    def __str__(self) -> str:
+        return "".join(f"{name}: {body}\n" for name, body in self._rules.items())

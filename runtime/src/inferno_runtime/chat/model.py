@@ -1,0 +1,103 @@
+"""How one model chats: the conversation as a prompt, and its answer as what it says."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from inferno_runtime.backends.base import Tokenizer
+from inferno_runtime.chat import conversation
+from inferno_runtime.chat.conversation import Turn
+from inferno_runtime.chat.dialects import Generic, choose
+from inferno_runtime.chat.dialects.base import Thinking
+from inferno_runtime.chat.grammar import Grammar, literal
+from inferno_runtime.chat.parser import Parser
+from inferno_runtime.chat.template import ChatTemplate, Piece
+from inferno_runtime.chat.tools import Toolbox
+from inferno_runtime.chat.traits import probe
+from inferno_runtime.engine.constraint import Constraint
+
+_THINKING = (Thinking("<think>", "</think>"), Thinking("[THINK]", "[/THINK]"))
+_TAIL = 64  # characters of a prompt that tell whether the answer begins within the reasoning
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A conversation as texts to be tokenized one after another. thinks: it ends within the reasoning."""
+
+    pieces: list[Piece]
+    thinks: bool
+
+    @property
+    def characters(self) -> int:
+        """How many there are in all."""
+        return sum(len(piece.text) for piece in self.pieces)
+
+
+class ChatModel:
+    """What a model's template tells of it. Safe to use from several threads.
+
+    pieces: the text of each token of an answer that is parsed, where the marks of the dialect are text, too.
+    """
+
+    def __init__(self, template: ChatTemplate, tokenizer: Tokenizer) -> None:
+        self._template = template
+        self._traits = probe(template)
+        self._dialect = choose(template.source, knows_tools=self._traits.calls)
+        self._native = not isinstance(self._dialect, Generic)
+        self._thinking = next((kind for kind in _THINKING if kind.closing in template.source), None)
+        thinking = (self._thinking.opening, self._thinking.closing) if self._thinking else ()
+        self._marks = _control_tokens((*self._dialect.markers, *thinking), tokenizer)
+        self.pieces: Sequence[bytes] = tokenizer.pieces
+        if self._marks:
+            shown = {token: mark.encode() for mark, token in self._marks.items()}
+            self.pieces = [shown.get(token, piece) for token, piece in enumerate(tokenizer.pieces)]
+
+    def prompt(self, turns: Sequence[Turn], toolbox: Toolbox) -> Prompt:
+        """The prompt of a conversation. Raises `TemplateError`."""
+        if self._native:
+            tools = [tool.described for tool in toolbox.offered] or None
+            pieces = self._template.pieces(conversation.native(turns, self._traits), tools)
+        else:
+            pieces = self._template.pieces(conversation.plain(turns, toolbox.offered, self._traits))
+        thinks = self._thinking is not None and pieces[-1].text[-_TAIL:].rstrip().endswith(self._thinking.opening)
+        return Prompt(pieces, thinks)
+
+    def parses(self, toolbox: Toolbox) -> bool:
+        """Whether an answer can be more than text."""
+        return bool(toolbox.callable or self._thinking or self._dialect.speaks)
+
+    def parser(self, prompt: Prompt, toolbox: Toolbox) -> Parser:
+        """A parser for an answer."""
+        return Parser(self._dialect, toolbox, self._thinking, thinks=prompt.thinks)
+
+    def constraint(self, prompt: Prompt, toolbox: Toolbox) -> Constraint | None:
+        """What an answer is held to that must be a call; None where it need not be one."""
+        if not toolbox.forced:
+            return None
+        grammar = Grammar()
+        calls = self._dialect.calls(grammar, toolbox, self._spell)
+        grammar.rule("start", f"{self._reasoning(grammar, prompt)} {calls}".strip())
+        return Constraint(str(grammar))
+
+    def _reasoning(self, grammar: Grammar, prompt: Prompt) -> str:
+        """The grammar of what may, or must, come before a call."""
+        if self._thinking is None:
+            return ""
+        if self._thinking.closing in self._marks:
+            words = grammar.rule("THOUGHT", r"/(?s:.*)/")
+            thought = f"{words} {self._spell(self._thinking.closing)}"
+        else:
+            thought = grammar.rule(f"thought[suffix={literal(self._thinking.closing)}]", r"/(?s:.*)/")
+        behind = grammar.rule("BLANK", r"/\s{0,2}/")
+        if prompt.thinks:
+            return f"{thought} {behind}"
+        return f"({self._spell(self._thinking.opening)} {thought} {behind})?"
+
+    def _spell(self, text: str) -> str:
+        token = self._marks.get(text)
+        return literal(text) if token is None else f"<[{token}]>"
+
+
+def _control_tokens(marks: Sequence[str], tokenizer: Tokenizer) -> dict[str, int]:
+    """Those of the marks that are tokens without a text."""
+    tokens = {spelling: token for token, spelling in tokenizer.controls.items() if not tokenizer.pieces[token]}
+    return {mark: tokens[mark] for mark in marks if mark in tokens}
