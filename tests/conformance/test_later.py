@@ -9,7 +9,6 @@ from tests.conformance.wire import QUESTION, error_of
 from tests.runtime.process import MODEL, ServerProcess
 
 SCHEMA = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}}
-TOOL = {"type": "function", "function": {"name": "now", "parameters": {"type": "object", "properties": {}}}}
 PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
 
 
@@ -17,8 +16,6 @@ PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA==
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"tools": [TOOL]}, "tools"),
-        ({"tools": [TOOL], "tool_choice": "required"}, "tools"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"response_format": SCHEMA}, "response_format"),
         ({"messages": [{"role": "user", "content": [PICTURE]}]}, "messages"),
@@ -36,17 +33,6 @@ def refused(server: ServerProcess, endpoint: str, fields: dict[str, object], par
     error = error_of(response)
     assert response.status_code == 400
     assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", param, "unsupported_parameter")
-
-
-@covers("sampling.tools", "matrix.chat.function-calling")
-@later("function calling")
-def test_a_forced_call(server: ServerProcess) -> None:
-    response = server.chat("What is the time?", tools=[TOOL], tool_choice="required")
-    assert response.status_code == 200
-    (choice,) = response.json()["choices"]
-    assert choice["finish_reason"] == "tool_calls"
-    assert choice["message"]["content"] is None
-    assert choice["message"]["tool_calls"][0]["function"]["name"] == "now"
 
 
 @covers("sampling.response-format")

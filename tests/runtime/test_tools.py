@@ -1,14 +1,18 @@
 """Tools with the tiny model, which speaks Hermes's dialect, as OpenAI's own client and the other transports see them."""
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import jsonschema
 import openai
 import pytest
 
+from inferno_runtime.models.source import DEFAULT_MODEL
 from tests.conformance.wire import Socket, events_of
 from tests.runtime.process import MODEL, ServerProcess
+from tests.runtime.test_start import started
 
 QUESTION: Any = [{"role": "user", "content": "What is the weather in Paris?"}]
 CITY = {
@@ -182,20 +186,37 @@ def test_on_a_socket(server: ServerProcess) -> None:
     assert messages[-1]["finish_reason"] == "tool_calls"
 
 
-GENERIC = "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
+GENERIC = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\\n{{ message.content }}<|im_end|>\\n{% endfor %}"
+    "<|im_start|>assistant\\n"
+)
 
 
-def test_a_template_without_tools() -> None:
+def test_a_template_without_tools(tmp_path: Path) -> None:
+    path = tmp_path / "plain.yaml"
+    path.write_text(
+        "apiVersion: inferno.ai/v1alpha1\nkind: InfernoModel\nmetadata: {name: inferno-tiny}\nspec:\n"
+        f"  model: {{source: '{DEFAULT_MODEL.as_uri()}', chatTemplate: \"{GENERIC}\"}}\n"
+        "  engine: {slots: 2, threads: 1, tuning: 'off'}\n"
+    )
     with (
-        ServerProcess("--chat-template", GENERIC) as server,
-        openai.OpenAI(base_url=server.url, api_key="none", max_retries=0, _strict_response_validation=True) as client,
+        started("run", str(path), "--port", "0") as url,
+        openai.OpenAI(base_url=url, api_key="none", max_retries=0, _strict_response_validation=True) as client,
     ):
-        (choice,) = ask(client, tool_choice="required", temperature=1.5).choices
+        (choice,) = ask(client, tool_choice="required", temperature=1.5, max_tokens=600).choices
         assert choice.finish_reason == "tool_calls"
-        for call in choice.message.tool_calls:
-            assert isinstance(json.loads(call.function.arguments), dict)
+        assert all(isinstance(json.loads(call.function.arguments), dict) for call in choice.message.tool_calls)
         results = [{"role": "tool", "tool_call_id": call.id, "content": "21"} for call in choice.message.tool_calls]
         assert ask(client, messages=[*QUESTION, choice.message.to_dict(), *results], max_tokens=5).choices
+
+
+def test_the_pages_examples(server: ServerProcess, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "tools.md").read_text()
+    examples = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(examples) == 2
+    for example in examples:
+        exec(example.replace("http://127.0.0.1:8000/v1", server.url), {})
+        assert capsys.readouterr().out.strip()
 
 
 HOSTILE = {
