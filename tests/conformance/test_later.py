@@ -1,14 +1,11 @@
 """What is promised and not there yet: how it is refused, and what it is to be."""
 
-import json
-
 import pytest
 
 from tests.conformance.covering import covers, later
 from tests.conformance.wire import QUESTION, STORY, error_of
 from tests.runtime.process import MODEL, ServerProcess
 
-SCHEMA = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}}
 TOOL = {"type": "function", "function": {"name": "now", "parameters": {"type": "object", "properties": {}}}}
 PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
 
@@ -19,8 +16,6 @@ PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA==
     [
         ({"tools": [TOOL]}, "tools"),
         ({"tools": [TOOL], "tool_choice": "required"}, "tools"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
-        ({"response_format": SCHEMA}, "response_format"),
         ({"logprobs": True, "top_logprobs": 2}, "logprobs"),
         ({"messages": [{"role": "user", "content": [PICTURE]}]}, "messages"),
     ],
@@ -94,15 +89,6 @@ def test_a_forced_call(server: ServerProcess) -> None:
     assert choice["finish_reason"] == "tool_calls"
     assert choice["message"]["content"] is None
     assert choice["message"]["tool_calls"][0]["function"]["name"] == "now"
-
-
-@covers("sampling.response-format")
-@later("structured output")
-@pytest.mark.parametrize("form", [{"type": "json_object"}, SCHEMA], ids=["object", "schema"])
-def test_an_answer_in_json(server: ServerProcess, form: dict[str, object]) -> None:
-    response = server.chat(response_format=form)
-    assert response.status_code == 200
-    assert isinstance(json.loads(response.json()["choices"][0]["message"]["content"]), dict)
 
 
 @covers("sampling.suffix")
