@@ -45,7 +45,9 @@ class Rig:
             store_bytes=store_bytes,
             speculate=speculate,
             draft=self.draft,
-            masker=Masker([b"", *(bytes([token]) for token in range(1, self.backend.info.vocab_size))], [END]),
+            masker=Masker(
+                [bytes([token]) if END < token < 256 else b"" for token in range(self.backend.info.vocab_size)], [END]
+            ),
         )
         self.prompts: dict[int, tuple[list[int], int]] = {}
         self.said: dict[int, list[int]] = defaultdict(list)

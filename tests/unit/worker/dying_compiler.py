@@ -2,6 +2,7 @@
 
 import os
 import sys
+from unittest.mock import patch
 
 from inferno_runtime.worker import compiler
 
@@ -24,6 +25,5 @@ class Compiler:
             sys.exit(3)
 
 
-compiler.Compiler = Compiler  # type: ignore[assignment, misc]
-compiler.SECONDS = 0.2  # type: ignore[misc]
-compiler.main()
+with patch.multiple(compiler, Compiler=Compiler, SECONDS=0.2):
+    compiler.main()
