@@ -53,10 +53,6 @@ class Compiler:
             stuck = matcher.get_error().startswith("NoExtension")
             raise GrammarError("no text can follow this grammar" if stuck else reason(matcher))
 
-    def tokens(self, text: bytes) -> list[int]:
-        """Tokens that spell a text, the longest first; few models would cut it otherwise."""
-        return self._tokenizer.greedy_tokenize(text.decode("utf-8", "ignore"))
-
 
 def reason(matcher: LLMatcher) -> str:
     """Why a matcher failed, in one line, without the excerpt from the grammar that follows."""

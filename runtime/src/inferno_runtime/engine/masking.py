@@ -28,9 +28,8 @@ _MOST_THREADS = 4  # a mask takes some 50 µs, so more would only be in the mode
 class Matching:
     """A sequence's way through its grammar. It keeps its place when the sequence is preempted."""
 
-    def __init__(self, compiled: "Future[LLMatcher]", compiler: "Future[Compiler]") -> None:
+    def __init__(self, compiled: "Future[LLMatcher]") -> None:
         self._compiled = compiled
-        self._compiler = compiler
         self.error: str | None = None  # why the text cannot go on
 
     @property
@@ -66,12 +65,6 @@ class Matching:
         """As much of a draft as the grammar allows."""
         matcher = self.matcher
         return draft[: matcher.validate_tokens(draft)] if matcher is not None else []
-
-    def forced(self) -> list[int]:
-        """Tokens for what must follow in any case; the model may choose others that spell the same."""
-        matcher = self.matcher
-        text = matcher.compute_ff_bytes() if matcher is not None else b""
-        return self._compiler.result().tokens(text) if text else []
 
     def judge(self, failure: BaseException | None) -> None:
         """See whether finding out what is allowed has failed. failure: of all that were looked at together."""
@@ -134,7 +127,7 @@ class Masker:
         self._compiled[constraint] = compiled
         if len(self._compiled) > _KEPT:
             self._compiled.popitem(last=False)
-        return Matching(self._builder.submit(lambda: compiled.result().deep_copy()), self._compiler)
+        return Matching(self._builder.submit(lambda: compiled.result().deep_copy()))
 
     def fill(self, batch: Items[tuple[Matching | None, list[int]]]) -> Masks:
         """Begin to find out what is allowed behind the text and behind each token of a draft.

@@ -218,6 +218,7 @@ class Scheduler:
             roster.sort()
         while roster.running:
             batch = list(roster.running)
+            self._settle_masks()
             drafts = _allowed(batch, self.speculation.drafts(batch))
             self._begin_masks(batch, drafts)
             spans = [_next_span(seq, draft) for seq, draft in zip(batch, drafts, strict=True)]
@@ -362,11 +363,15 @@ class Scheduler:
 
     def _begin_masks(self, batch: list[Sequence], drafts: list[list[int]]) -> None:
         """Begin to find out what the grammars allow in a batch that is just going to be evaluated."""
+        self._settle_masks()
+        if self._masker is not None and any(seq.matching is not None for seq in batch):
+            self._masks = self._masker.fill([(seq.matching, draft) for seq, draft in zip(batch, drafts, strict=True)])
+
+    def _settle_masks(self) -> None:
+        """Have nothing read the grammars any more, as after a batch that came to nothing."""
         if self._masks is not None:
             self._masks.settle()
             self._masks = None
-        if self._masker is not None and any(seq.matching is not None for seq in batch):
-            self._masks = self._masker.fill([(seq.matching, draft) for seq, draft in zip(batch, drafts, strict=True)])
 
     def _take(self, batch: list[Sequence], drafts: list[list[int]], logits: NDArray[np.float32]) -> None:
         """Give each sequence of the batch, whose last token and draft were just evaluated, the next tokens."""
