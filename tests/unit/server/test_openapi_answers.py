@@ -15,7 +15,7 @@ from inferno_runtime.server.base import BaseHandler
 from inferno_runtime.worker.errors import EngineLost, GenerationTimeout, OutOfMemory
 from tests.unit.server.conftest import Running, Start
 from tests.unit.server.described import describe
-from tests.unit.server.fakes import FakeEngine
+from tests.unit.server.fakes import CHATML, FakeEngine
 from tests.unit.server.test_websocket import LONG, Client, Connect, connect, eventually
 
 __all__ = ["connect"]  # a fixture
@@ -28,6 +28,7 @@ UPGRADE = {
     "Sec-WebSocket-Version": "13",
     "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
 }
+THINKING = CHATML + "{# </think> #}"  # whose answers have reasoning in them
 NARROW = "- {name: narrow, key: sk-narrow, models: [other]}\n"
 
 
@@ -208,7 +209,7 @@ async def test_answers_in_other_shapes(start: Start, path: str, fields: dict[str
 
 
 async def test_messages_of_a_socket_are_described(start: Start, connect: Connect) -> None:
-    server = await start(FakeEngine(says="x" * LONG), token_batch_size=1, stream_buffer_kb=64)
+    server = await start(FakeEngine(says="x" * LONG, template=THINKING), token_batch_size=1, stream_buffer_kb=64)
     server.engine.context = 2 * LONG
     client = await connect(server)
     seen = await _conversation(server, client)
@@ -233,6 +234,10 @@ async def _conversation(server: Running, client: Client) -> list[Any]:
     await client.send(type="ack", request_id="b", received=9)
     seen += await client.until("error")
     await client.send(type="cancel", request_id="b")
+    seen += await client.until("complete")
+    server.engine.resume.set()
+    server.engine.says = '<think>Hm.</think>{"name": "now", "arguments": {}}'
+    await client.ask(id="c", params={"tools": [{"type": "function", "function": {"name": "now"}}]})
     return seen + await client.until("complete")
 
 
