@@ -27,8 +27,6 @@ class Preparation:
     """Bytes that came over the network for it."""
     fetching: str | None = None
     """The pod that is fetching."""
-    inspecting: bool = False
-    """Whether a pod is about to say what the model is."""
     progress: ObservedFetch | None = None
 
 
@@ -63,7 +61,6 @@ def _of_pod(pod: Mapping[str, Any]) -> Preparation:
     statuses = {each.get("name"): each for each in both}
     inspected = _said(statuses.get(names.INSPECT_CONTAINER))
     fetched = _said(statuses.get(names.FETCH_CONTAINER))
-    state = statuses.get(names.INSPECT_CONTAINER, {}).get("state", {})
     digest = fetched.get("sha256")
     return Preparation(
         facts=_facts(fetched) or _facts(inspected),
@@ -71,7 +68,6 @@ def _of_pod(pod: Mapping[str, Any]) -> Preparation:
         fetched=_in_words(fetched) if fetched else None,
         fetched_bytes=_count(fetched.get("fetchedBytes")),
         fetching=pod["metadata"]["name"] if _is_running(statuses.get(names.FETCH_CONTAINER)) else None,
-        inspecting=bool(state) and "terminated" not in state and not inspected,
     )
 
 
