@@ -8,6 +8,7 @@ import pytest
 from inferno_runtime.models.facts import ModelFacts
 from tests.cluster.waiting import until
 from tests.operator.namespace import Namespace
+from tests.operator.process import OperatorProcess
 from tests.operator.test_trouble import events
 
 pytestmark = pytest.mark.usefixtures("operator")
@@ -51,7 +52,9 @@ def prepare(namespace: Namespace, pod: Any, inspect: dict[str, Any], fetch: dict
     namespace.patch("pod", pod["metadata"]["name"], {"status": status}, "--subresource=status")
 
 
-def test_a_model_is_inspected_given_its_memory_and_fetched(namespace: Namespace) -> None:
+def test_a_model_is_inspected_given_its_memory_and_fetched(namespace: Namespace, operator: OperatorProcess) -> None:
+    fetched = operator.metric("inferno_operator_download_bytes_total")
+    ready = operator.metric("inferno_operator_time_to_ready_seconds_count")
     namespace.model(source=HUB)
     namespace.until_condition("SourceResolved", "Unknown", "NotFetched")
     [pod] = namespace.until_pods(1)
@@ -79,6 +82,8 @@ def test_a_model_is_inspected_given_its_memory_and_fetched(namespace: Namespace)
     namespace.until_condition("Ready", "True", "Serving")
     assert namespace.get("im", "tiny")["status"]["model"]["sha256"] == DIGEST
     assert events(namespace, "Fetching")
+    assert operator.metric("inferno_operator_download_bytes_total") == fetched + 2**30
+    assert operator.metric("inferno_operator_time_to_ready_seconds_count") == ready + 1
 
 
 def test_a_token_that_was_revoked(namespace: Namespace) -> None:

@@ -23,10 +23,10 @@ class Preparation:
     sha256: str | None = None
     fetched: str | None = None
     """In words, what the fetch has done."""
+    fetched_bytes: int = 0
+    """Bytes that came over the network for it."""
     fetching: str | None = None
     """The pod that is fetching."""
-    inspecting: bool = False
-    """Whether a pod is about to say what the model is."""
     progress: ObservedFetch | None = None
 
 
@@ -61,14 +61,13 @@ def _of_pod(pod: Mapping[str, Any]) -> Preparation:
     statuses = {each.get("name"): each for each in both}
     inspected = _said(statuses.get(names.INSPECT_CONTAINER))
     fetched = _said(statuses.get(names.FETCH_CONTAINER))
-    state = statuses.get(names.INSPECT_CONTAINER, {}).get("state", {})
     digest = fetched.get("sha256")
     return Preparation(
         facts=_facts(fetched) or _facts(inspected),
         sha256=digest if isinstance(digest, str) else None,
         fetched=_in_words(fetched) if fetched else None,
+        fetched_bytes=_count(fetched.get("fetchedBytes")),
         fetching=pod["metadata"]["name"] if _is_running(statuses.get(names.FETCH_CONTAINER)) else None,
-        inspecting=bool(state) and "terminated" not in state and not inspected,
     )
 
 
@@ -95,6 +94,10 @@ def _in_words(said: Mapping[str, Any]) -> str:
     if not said.get("fetchedBytes"):
         return f"the model was in the cache, {said.get('bytes')} bytes with digest {said.get('sha256')}"
     return f"{said['fetchedBytes']} of {said.get('bytes')} bytes were fetched, digest {said.get('sha256')}"
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and value > 0 else 0
 
 
 def _is_running(status: Mapping[str, Any] | None) -> bool:

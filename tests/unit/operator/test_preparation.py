@@ -34,14 +34,14 @@ def preparing(inspect: Any, fetch: Any = None, **more: Any) -> dict[str, Any]:
 CASES: dict[str, tuple[list[dict[str, Any]], Preparation]] = {
     "no pods": ([], Preparation()),
     "a pod that waits for a node": ([pod()], Preparation()),
-    "the header is read": ([preparing({"running": {}}, WAITING)], Preparation(inspecting=True)),
+    "the header is read": ([preparing({"running": {}}, WAITING)], Preparation()),
     "it was read, and the model is fetched": (
         [preparing(INSPECTED, {"running": {}})],
         Preparation(facts=FACTS, fetching="tiny-1"),
     ),
     "all is there": (
         [preparing(INSPECTED, FETCHED)],
-        Preparation(facts=FACTS, sha256="ab", fetched="7 of 7 bytes were fetched, digest ab"),
+        Preparation(facts=FACTS, sha256="ab", fetched="7 of 7 bytes were fetched, digest ab", fetched_bytes=7),
     ),
     "the furthest counts": (
         [preparing({"running": {}}, WAITING), preparing(INSPECTED, {"running": {}}, name="tiny-2")],
@@ -49,7 +49,7 @@ CASES: dict[str, tuple[list[dict[str, Any]], Preparation]] = {
     ),
     "a pod that only fetches": (
         [pod(containerStatuses=[container(name="fetch", state=FETCHED)])],
-        Preparation(facts=FACTS, sha256="ab", fetched="7 of 7 bytes were fetched, digest ab"),
+        Preparation(facts=FACTS, sha256="ab", fetched="7 of 7 bytes were fetched, digest ab", fetched_bytes=7),
     ),
     "of an older template": ([preparing(INSPECTED, FETCHED, digest="older")], Preparation()),
     "a message that nobody understands": (
