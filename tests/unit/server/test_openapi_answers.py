@@ -237,7 +237,8 @@ async def _conversation(server: Running, client: Client) -> list[Any]:
     seen += await client.until("complete")
     server.engine.resume.set()
     server.engine.says = '<think>Hm.</think>{"name": "now", "arguments": {}}'
-    await client.ask(id="c", params={"tools": [{"type": "function", "function": {"name": "now"}}]})
+    tools = [{"type": "function", "function": {"name": "now"}}]
+    await client.ask(id="c", prompt=None, messages=[{"role": "user", "content": "Hi"}], params={"tools": tools})
     return seen + await client.until("complete")
 
 
