@@ -32,6 +32,8 @@ LAG_SECONDS: Final = 15.0
 # The first lists of the watches may be long.
 _FIRST_LISTS_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 0.1
+# Of what has ended between our list and the watch's own no watch will tell; another list does.
+_LIST_AGAIN_SECONDS: Final = 5.0
 # Beginning the watches anew has not helped so many times: only another process can.
 _HOPELESS_STALLS: Final = 3
 
@@ -113,11 +115,15 @@ class Controller:
 
     async def _watches_keep_up(self, patience: float) -> bool:
         """Lists everything, and says whether the watches have told of it, if need be after ``patience`` seconds."""
+        loop = asyncio.get_running_loop()
         behind = await self._list()
-        deadline = asyncio.get_running_loop().time() + patience
+        deadline, again = loop.time() + patience, loop.time() + _LIST_AGAIN_SECONDS
         while behind := self._still(behind):
-            if asyncio.get_running_loop().time() >= deadline:
+            if loop.time() >= deadline:
                 return False
+            if loop.time() >= again:
+                behind = still_listed(behind, await self._list())
+                again = loop.time() + _LIST_AGAIN_SECONDS
             await asyncio.sleep(_LOOK_SECONDS)
         return True
 
@@ -186,3 +192,11 @@ class Controller:
         metrics.RECONCILES.labels(result, reason).inc()
         seconds = self._queue.retry(key, at_least)
         _log.warning("%s: %s; again in %.1f s", reason, message, seconds)
+
+
+def still_listed(behind: Behind, listed: Behind) -> Behind:
+    """What of ``behind`` is in another list too, taken later."""
+    return {
+        kind: {key: version for key, version in versions.items() if key in listed.get(kind, {})}
+        for kind, versions in behind.items()
+    }
