@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from inferno_runtime.backends import load_backend
 from inferno_runtime.backends.base import Backend, Span
-from inferno_runtime.backends.onnx.fusion import OPERATOR, prepare
+from inferno_runtime.backends.onnx.fusion import prepare
+from inferno_runtime.backends.onnx.gqa import OPERATOR
 from inferno_runtime.config import EngineConfig
 from inferno_runtime.models.layout import Layout
 from inferno_runtime.models.source import DEFAULT_MODEL
