@@ -104,14 +104,21 @@ class Sandbox:
 
     def import_image(self, archive: Path) -> None:
         """Gives the node the images of an archive as ``docker save`` writes it."""
-        ctr = build.build(build.CONTAINERD) / "ctr"
-        self.enter(ctr, "--namespace=k8s.io", "images", "import", archive, timeout=600)
+        self._ctr("import", archive)
+
+    def tag_image(self, image: str, other: str) -> None:
+        """Gives an image of the node's another name too."""
+        self._ctr("tag", image, other)
 
     def log(self, lines: int = 30) -> str:
         """The end of what the first process printed."""
         with contextlib.suppress(OSError):
             return "\n".join((self.folder / "log.txt").read_text(errors="replace").splitlines()[-lines:])
         return ""
+
+    def _ctr(self, *arguments: str | Path) -> None:
+        ctr = build.build(build.CONTAINERD) / "ctr"
+        self.enter(ctr, "--namespace=k8s.io", "images", *arguments, timeout=600)
 
     def _start(self) -> None:
         lock = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
