@@ -151,6 +151,6 @@ def test_an_upgrade_and_an_uninstall_leave_models_serving(user: Place) -> None:
     assert "deployed" in helm(cluster, "upgrade", "inferno", "charts/inferno", *flags)
     user.until_ready()
     helm(cluster, "uninstall", "inferno", "--wait")
-    assert cluster.get("deployments", "--namespace=inferno-system")["items"] == []
+    assert cluster.get("deployment", "inferno", "--namespace=inferno-system") is None
     assert [each["metadata"]["uid"] for each in user.pods()] == [pod["metadata"]["uid"]]
     assert "Paris" in user.run_client(["/opt/client/examples/chat.py", user.url()])
