@@ -33,7 +33,7 @@ format: $(VENV)/.dev  ## Format the code
 	$(BIN)/ruff format .
 
 manifests: $(VENV)/.dev  ## Write the CRD, and the chart's copy of it, from the operator's types
-	$(BIN)/python -m inferno_operator.crd crds charts/inferno/crds
+	$(BIN)/python -m inferno_operator.crd crds charts/inferno/files
 
 docs: $(VENV)/.dev  ## Write the reference pages from the configuration's fields
 	$(BIN)/python scripts/reference.py
@@ -47,6 +47,9 @@ cluster: $(VENV)/.dev  ## Start a whole Kubernetes on this machine, with a node;
 cluster-down: $(VENV)/.dev  ## End it, without a trace
 	$(BIN)/python -m tests.cluster down
 
+cluster-test: $(VENV)/.dev  ## Install Inferno on that cluster as users do, and break things; ARGS=tests/node/test_faults.py for some of it
+	$(BIN)/python -m tests.node $(ARGS)
+
 bench: $(VENV)/.runtime  ## Compare with llama.cpp's and llama-cpp-python's servers, an hour; ARGS=--quick takes five minutes
 	$(BIN)/python -m benchmarks $(ARGS)
 
@@ -55,6 +58,9 @@ bench-step: $(VENV)/.runtime  ## Measure what a step of the engine costs beside 
 
 bench-http: $(VENV)/.runtime  ## Measure what HTTP costs, with an engine that costs nothing
 	$(BIN)/python -m benchmarks.http $(ARGS)
+
+bench-operator: $(VENV)/.dev  ## Measure what the operator costs with 1,000 and 10,000 models, half an hour; ARGS="--large 0 --quiet 60" takes two minutes
+	$(BIN)/python -m benchmarks.operator $(ARGS)
 
 soak: $(VENV)/.runtime  ## Ten minutes of random requests, after which the memory must be what it was
 	$(BIN)/python -m benchmarks.soak $(ARGS)
@@ -80,4 +86,4 @@ $(VENV)/.dev: $(UV) requirements/dev.txt requirements/build.txt runtime/pyprojec
 	@$(PYTHON) scripts/install.py dev
 	@touch $@ $(VENV)/.runtime
 
-.PHONY: help run test unit lint format manifests docs images cluster cluster-down bench bench-step bench-http soak lock clean
+.PHONY: help run test unit lint format manifests docs images cluster cluster-down cluster-test bench bench-step bench-http bench-operator soak lock clean

@@ -1,7 +1,8 @@
 """Writes the reference pages from the code: `make docs`.
 
-docs/configuration.md follows from the fields of the configuration, docs/metrics.md from the metrics, and the tables of
-docs/api.md, which stand between two marks each, from the types of requests and messages.
+docs/configuration.md follows from the fields of the configuration, docs/metrics.md from the metrics, docs/resource.md from
+the InfernoModel's types, and the tables of docs/api.md, which stand between two marks each, from the types of requests and
+messages.
 
 scripts/reference.py [--check]
 """
@@ -11,6 +12,7 @@ import re
 import sys
 import types
 import typing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +20,7 @@ import msgspec
 from annotated_types import Ge, Le, MaxLen, MinLen
 from pydantic.fields import FieldInfo
 
+from inferno_operator.crd import custom_resource_definition
 from inferno_runtime.config import Config, EngineConfig, ListenConfig, ModelConfig, ServerConfig
 from inferno_runtime.engine.request import FinishReason, Usage
 from inferno_runtime.openai import fields, stream_schemas
@@ -54,6 +57,16 @@ has such a metric, with `inferno_` in place of `vllm:`.
 
 | Metric | Type | Labels | Meaning |
 | --- | --- | --- | --- |
+"""
+# Whose fields have a page of their own, or are those of a pod.
+ELSEWHERE = ("spec.engine", "spec.server", "spec.affinity")
+RESOURCE = """\
+# InfernoModel
+
+<!-- Written by `make docs` from operator/src/inferno_operator/api; edit it there. -->
+
+`inferno.ai/v1alpha1`, short name `im`. `kubectl explain im.spec` says the same. The fields of `spec.engine` and `spec.server`
+are [the runtime's settings](configuration.md), those of `spec.affinity` a pod's.
 """
 
 
@@ -114,6 +127,28 @@ def metrics() -> str:
             labels = ", ".join(f"`{label}`" for label in family.samples[0].labels if label != "le")
             rows.append(f"| `{name}` | {family.type} | {labels} | {family.documentation} |\n")
     return METRICS + "".join(rows)
+
+
+def resource() -> str:
+    """The page of the InfernoModel."""
+    version = custom_resource_definition()["spec"]["versions"][0]
+    root = version["schema"]["openAPIV3Schema"]["properties"]
+    tables = []
+    for part in ("spec", "status"):
+        rows = "".join(f"| `{path}` | {type_} | {text} |\n" for path, type_, text in resource_fields(root[part], part))
+        tables.append(f"\n## `{part}`\n\n| Field | Type | Meaning |\n| --- | --- | --- |\n{rows}")
+    return RESOURCE + "".join(tables)
+
+
+def resource_fields(schema: dict[str, Any], path: str) -> Iterator[tuple[str, str, str]]:
+    """Every field below a schema: its path, its type and what it means."""
+    for name, child in schema.get("properties", {}).items():
+        below = f"{path}.{name}"
+        inner = child.get("items", child)
+        type_ = inner.get("type", "integer or string")
+        yield below, f"list of {type_}s" if "items" in child else type_, child["description"].replace("|", "\\|")
+        if below not in ELSEWHERE:
+            yield from resource_fields(inner, below + ("[]" if "items" in child else ""))
 
 
 # docs/api.md
@@ -252,7 +287,8 @@ def bounds(schema: dict[str, Any]) -> str:
 
 def main() -> None:
     """Write the pages; with --check only say whether they are up to date."""
-    for name, text in (("configuration.md", configuration()), ("metrics.md", metrics()), ("api.md", api())):
+    pages = {"configuration.md": configuration(), "metrics.md": metrics(), "api.md": api(), "resource.md": resource()}
+    for name, text in pages.items():
         page = DOCS / name
         if "--check" not in sys.argv:
             page.write_text(text)

@@ -4,37 +4,24 @@ INFERNO_UPDATE_GOLDEN=1 writes the golden files anew.
 """
 
 import os
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from inferno_operator import cli
+from inferno_operator import cli, crd, profiles
 from inferno_operator.api import names
+from inferno_operator.api.types import Placement
 from inferno_operator.leader import LEASE_NAME
 from scripts import build_images
-from tests.cluster import build
+from tests.chart.conftest import Helm
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "inferno"
 GOLDEN = ROOT / "tests" / "data" / "chart"
 
 Object = dict[str, Any]
-Helm = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture(scope="session")
-def helm() -> Helm:
-    """Runs Helm."""
-    binary = build.helm()
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([str(binary), *arguments], capture_output=True, text=True, check=False)
-
-    return run
 
 
 def render(helm: Helm, *arguments: str) -> str:
@@ -90,6 +77,7 @@ def test_renders(helm: Helm, case: str) -> None:
         ("replicaCount=-1", "replicaCount"),
         ("watchNamespaces={Team}", "watchNamespaces"),
         ("log.format=xml", "format"),
+        ("profiles.gpu.replicas=1", "'replicas' not allowed"),
         ("resources.request.cpu=1", "'request' not allowed"),
         ("metrics.service.port=0", "port"),
     ],
@@ -152,6 +140,15 @@ def test_the_operator_understands_its_command_line(helm: Helm) -> None:
     assert not options.no_leader_election
 
 
+def test_the_operator_understands_the_profiles(helm: Helm) -> None:
+    rendered = render(helm, "--values", str(GOLDEN / "everything.values.yaml"))
+    found = profiles.parse(yaml.safe_load(one(rendered, "ConfigMap", "models-profiles")["data"]["profiles.yaml"]))
+    assert set(found) == {"gpu", "cpu"}
+    schema = yaml.safe_load((CHART / "values.schema.json").read_text())
+    offered = {field.alias for field in Placement.model_fields.values()}
+    assert set(schema["$defs"]["profile"]["properties"]) == offered
+
+
 def test_asks_the_operator_where_it_answers(helm: Helm) -> None:
     rendered = render(helm)
     (container,) = one(rendered, "Deployment")["spec"]["template"]["spec"]["containers"]
@@ -163,8 +160,27 @@ def test_asks_the_operator_where_it_answers(helm: Helm) -> None:
 def test_agrees_with_the_operator_on_names(helm: Helm) -> None:
     lease_rules = one(render(helm), "Role", "inferno-leader-election")["rules"]
     assert [rule["resourceNames"] for rule in lease_rules if "resourceNames" in rule] == [[LEASE_NAME]]
-    crds = [yaml.safe_load(path.read_text()) for path in (CHART / "crds").glob("*.yaml")]
-    assert [crd["metadata"]["name"] for crd in crds] == [f"{names.PLURAL}.{names.GROUP}"]
+
+
+def test_brings_the_resource_with_each_upgrade_and_leaves_it_behind(helm: Helm) -> None:
+    rendered = one(render(helm), "CustomResourceDefinition", f"{names.PLURAL}.{names.GROUP}")
+    assert rendered["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    assert rendered["spec"] == crd.custom_resource_definition()["spec"]
+    gone = one(render(helm, "--set", "crds.keep=false"), "CustomResourceDefinition", f"{names.PLURAL}.{names.GROUP}")
+    assert "annotations" not in gone["metadata"]
+    assert "CustomResourceDefinition" not in render(helm, "--set", "crds.install=false")
+
+
+def test_helm_test_asks_the_operator(helm: Helm) -> None:
+    rendered = render(helm)
+    pod, service = one(rendered, "Pod", "inferno-test"), one(rendered, "Service")
+    (container,) = pod["spec"]["containers"]
+    address = f"{service['metadata']['name']}.inferno-system.svc:{service['spec']['ports'][0]['port']}/readyz"
+    assert address in container["args"][0]
+    compile(container["args"][0], "test", "exec")
+    operator = one(rendered, "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    assert container["image"] == operator["image"]
+    assert container["securityContext"] == operator["securityContext"]
 
 
 def test_runs_as_the_restricted_profile_asks(helm: Helm) -> None:

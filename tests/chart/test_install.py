@@ -31,8 +31,16 @@ def can(cluster: Cluster, verb: str, resource: str, *more: str) -> bool:
         return False  # "no" is an exit status too
 
 
+def takes_a_model(cluster: Cluster) -> bool:
+    try:
+        cluster.apply(MODEL)
+    except KubectlError:
+        return False
+    return True
+
+
 def test_brings_the_kind(cluster: Cluster) -> None:
-    cluster.apply(MODEL)
+    until("the kind to be served", lambda: takes_a_model(cluster))
     assert cluster.get("im", "tiny", f"--namespace={NAMESPACE}")["spec"]["replicas"] == 1
     cluster.kubectl("delete", "im", "tiny", f"--namespace={NAMESPACE}")
 
@@ -73,3 +81,27 @@ def test_can_be_upgraded(cluster: Cluster) -> None:
         cluster.kubectl("get", "poddisruptionbudget", "inferno", f"--namespace={NAMESPACE}", "--output=json")
     )
     assert budget["spec"]["maxUnavailable"] == 1
+
+
+def test_an_upgrade_brings_the_kind_of_its_version_and_keeps_the_models(cluster: Cluster) -> None:
+    until("the kind to be served", lambda: takes_a_model(cluster))
+    older = [{"op": "remove", "path": "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/suspend"}]
+    cluster.kubectl("patch", "crd", "infernomodels.inferno.ai", "--type=json", f"--patch={json.dumps(older)}")
+    uid = cluster.get("im", "tiny", f"--namespace={NAMESPACE}")["metadata"]["uid"]
+    helm(cluster, "upgrade", NAME, str(CHART), "--force-conflicts")
+    until(
+        "the field to be back",
+        lambda: "suspend" in cluster.kubectl("explain", "im.spec", "--output=plaintext-openapiv2"),
+    )
+    assert cluster.get("im", "tiny", f"--namespace={NAMESPACE}")["metadata"]["uid"] == uid
+    cluster.kubectl("delete", "im", "tiny", f"--namespace={NAMESPACE}")
+
+
+def test_what_stays_when_it_goes(cluster: Cluster) -> None:
+    until("the kind to be served", lambda: takes_a_model(cluster))
+    helm(cluster, "uninstall", NAME)
+    assert cluster.get("im", "tiny", f"--namespace={NAMESPACE}"), "the models stay"
+    assert cluster.get("deployment", NAME, f"--namespace={NAMESPACE}") is None
+    # It finds what it left.
+    helm(cluster, "install", NAME, str(CHART), "--take-ownership")
+    assert cluster.get("im", "tiny", f"--namespace={NAMESPACE}")

@@ -36,8 +36,7 @@ def cluster() -> Iterator[Cluster]:
     """A control plane that knows InfernoModels."""
     with connect() as connected:
         connected.apply(yaml.safe_load(CRD.read_text()))
-        connected.kubectl("wait", "--for=condition=Established", "crd/infernomodels.inferno.ai", "--timeout=60s")
-        # Right after that the API server may still say that the storage is being initialized.
+        # Also after it calls the CRD established the API server may say that the storage is being initialized.
         until("InfernoModels to be served", lambda: _serves_models(connected))
         yield connected
 
@@ -85,7 +84,7 @@ def start_operator(kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -
     """Starts a replica of the operator, which ends with the ``with``."""
     logs = tmp_path_factory.mktemp("operators")
 
-    def start(*arguments: str) -> OperatorProcess:
+    def start(*arguments: str, kubeconfig: Path = kubeconfig) -> OperatorProcess:
         log = logs / f"{next(_numbers)}.log"
         return OperatorProcess(kubeconfig, log, f"--lease-namespace={OWN_NAMESPACE}", *arguments)
 

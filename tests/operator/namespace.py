@@ -43,6 +43,13 @@ class Namespace:
         }
         self.kubectl("apply", "--server-side", "--filename=-", input=json.dumps(body))
 
+    def models(self, count: int, source: str = SOURCE, **spec: Any) -> None:
+        """Applies so many InfernoModels at once: m0, m1, …"""
+        head = {"apiVersion": "inferno.ai/v1alpha1", "kind": "InfernoModel"}
+        spec = {"model": {"source": source}} | spec
+        items = [head | {"metadata": {"name": f"m{number}"}, "spec": spec} for number in range(count)]
+        self.kubectl("create", "--filename=-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
+
     def patch(self, kind: str, name: str, patch: Any, *args: str, type: str = "merge") -> None:
         """Changes an object as a person would with ``kubectl edit``."""
         self.kubectl("patch", kind, name, f"--type={type}", f"--patch={json.dumps(patch)}", *args)

@@ -50,6 +50,11 @@ class OperatorProcess:
         return self._process.poll() is None
 
     @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    @property
     def leads(self) -> bool:
         """Whether this replica acts."""
         return self.metric("inferno_operator_leader") == 1

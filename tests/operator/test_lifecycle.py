@@ -38,8 +38,10 @@ def test_a_model_becomes_pods_that_serve(namespace: Namespace) -> None:
     assert {each["type"]: each["status"] for each in status["conditions"]} == {
         "SourceResolved": "True",
         "ModelVerified": "True",
+        "ResourcesFit": "Unknown",
         "Available": "True",
         "Progressing": "False",
+        "Degraded": "False",
         "Ready": "True",
     }
     assert "True" in namespace.kubectl("get", "im", "tiny")

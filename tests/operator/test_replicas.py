@@ -33,11 +33,10 @@ def alone(namespace: Namespace) -> tuple[str, ...]:
 @pytest.mark.parametrize("case", CASES)
 def test_settled_means_quiet(start_operator: StartOperator, namespace: Namespace, case: str) -> None:
     """However the API server spells what it was given, a pass after the last change writes nothing."""
-    spec = CASES[case] | {"replicas": 0}
-    source = spec.pop("model", {}).get("source", SOURCE)
+    spec = {"model": {"source": SOURCE}} | CASES[case] | {"replicas": 0}
     with start_operator(*alone(namespace)) as operator:
         operator.leading()
-        namespace.model(source=source, **spec)
+        namespace.model(**spec)
         namespace.until_condition("Ready", "True", "ScaledToZero")
         until("the queue to be empty", lambda: operator.metric("inferno_operator_queue_depth") == 0)
         writes = operator.writes

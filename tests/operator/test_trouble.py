@@ -71,6 +71,14 @@ def test_pods_that_may_not_be_made(namespace: Namespace) -> None:
     assert "exceeded quota" in found["message"]
 
 
+def test_a_route_in_a_cluster_without_the_gateway_api(namespace: Namespace) -> None:
+    namespace.model(network={"httpRoute": {"gateways": [{"name": "public"}]}})
+    found = namespace.until_condition("Ready", "False", "KindMissing")
+    assert "install the Gateway API" in found["message"]
+    namespace.model(monitoring={"serviceMonitor": True})
+    namespace.until_pods(1)
+
+
 def test_a_deployment_that_the_api_server_refuses(namespace: Namespace) -> None:
     namespace.model(nodeSelector={"not a label": "x"})
     found = namespace.until_condition("Ready", "False", "RequestRejected")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from inferno_operator.api import source as rules
 from tests.cluster.cluster import Cluster, KubectlError
 from tests.operator.namespace import Namespace
 from tests.unit.operator.test_examples import EXAMPLES
@@ -16,10 +17,28 @@ GOOD = {"model": {"source": "pvc://models/tiny.gguf"}}
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no model": ({}, "spec.model: Required value"),
     "no source": ({"model": {}}, "spec.model.source: Required value"),
-    "a scheme that is not there yet": (
-        {"model": {"source": "hf://org/repo/file.gguf"}},
-        'spec.model.source: Invalid value: "hf://org/repo/file.gguf": source must be pvc://CLAIM/PATH or file:///PATH',
+    "a scheme that there is not": (
+        {"model": {"source": "ftp://example.com/tiny.gguf"}},
+        'spec.model.source: Invalid value: "ftp://example.com/tiny.gguf": source must begin with pvc://',
     ),
+    "files of a file": (
+        {"model": {"source": "hf://org/repo/file.gguf", "files": ["file.gguf"]}},
+        f"spec.model.files: Invalid value: {rules.FILES_MESSAGE}",
+    ),
+    "a web folder without files": (
+        {"model": {"source": "https://example.com/minilm/"}},
+        f"spec.model.source: Invalid value: {rules.WEB_FOLDER_MESSAGE}",
+    ),
+    "a way out by a file": (
+        {"model": {"source": "hf://org/repo/", "files": ["/etc/passwd"]}},
+        "spec.model.files[0]: Invalid value",
+    ),
+    "two claims": (
+        GOOD | {"storage": {"claimName": "models", "claim": {"size": "1Gi"}}},
+        "claim and claimName exclude each other",
+    ),
+    "a prefetch into nothing": (GOOD | {"storage": {"prefetch": True}}, "prefetch needs a claim to fetch into"),
+    "a claim without a size": (GOOD | {"storage": {"claim": {}}}, "spec.storage.claim.size: Required value"),
     "a way out": (
         {"model": {"source": "pvc://models/../etc"}},
         'spec.model.source: Invalid value: "pvc://models/../etc": the path in source must not have . or .. as a component',
@@ -35,6 +54,18 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an empty alias": ({"model": GOOD["model"] | {"aliases": [""]}}, "spec.model.aliases[0]: Invalid value"),
     "too few replicas": (GOOD | {"replicas": -1}, "spec.replicas: Invalid value: -1"),
+    "a percentage that is none": (GOOD | {"maxUnavailable": "all"}, "spec.maxUnavailable"),
+    "keys of two kinds": (
+        GOOD | {"keysSecret": {"name": "keys"}, "server": {"keysFile": "/keys"}},
+        "give either spec.keysSecret or spec.server.keysFile",
+    ),
+    "a host that is none": (GOOD | {"network": {"ingress": {"host": "no host"}}}, "spec.network.ingress.host"),
+    "a route on no gateway": (GOOD | {"network": {"httpRoute": {"gateways": []}}}, "spec.network.httpRoute.gateways"),
+    "no pods at all": (GOOD | {"autoscaling": {"minReplicas": 0, "maxReplicas": 1}}, "spec.autoscaling.minReplicas"),
+    "fewer than the least": (
+        GOOD | {"autoscaling": {"minReplicas": 3, "maxReplicas": 2}},
+        "minReplicas must not be more than maxReplicas",
+    ),
     "too few slots": (GOOD | {"engine": {"slots": 0}}, "spec.engine.slots: Invalid value: 0"),
     "an unknown cache type": (
         GOOD | {"engine": {"kvCacheType": "q1"}},
@@ -51,6 +82,13 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         GOOD | {"tolerations": [{"effect": "Never"}]},
         "spec.tolerations[0].effect: Unsupported",
     ),
+    "a variable with two values": (
+        GOOD | {"env": [{"name": "A", "value": "1", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}]},
+        "give either value or valueFrom",
+    ),
+    "a volume of the operator's": (GOOD | {"volumes": [{"name": "tmp", "emptyDir": {}}]}, "operator's own volumes"),
+    "a claim of nothing": (GOOD | {"resourceClaims": [{"name": "gpu"}]}, "give either resourceClaimName"),
+    "no profile in a list of them": (GOOD | {"profiles": []}, "spec.profiles: Invalid value"),
     "an affinity that is none": (GOOD | {"affinity": {"nodeAffinity": {"wish": 1}}}, "unknown field"),
 }
 NAMES = ["1tiny", "tiny.large", "m" * 64]
@@ -78,13 +116,21 @@ def test_names_that_no_service_can_have(cluster: Cluster, name: str) -> None:
         dry_run(cluster, GOOD, name)
 
 
+def test_a_name_that_is_too_long_for_a_headless_service(cluster: Cluster) -> None:
+    headless = GOOD | {"network": {"headless": True}}
+    assert dry_run(cluster, headless, "m" * 58)
+    with pytest.raises(KubectlError, match="at most 58 characters"):
+        dry_run(cluster, headless, "m" * 59)
+
+
 def test_the_longest_name_is_taken(cluster: Cluster) -> None:
     assert dry_run(cluster, GOOD, "m" * 63)
 
 
 @pytest.mark.parametrize("source", UNDERSTOOD)
 def test_sources_that_the_operator_understands_are_taken(cluster: Cluster, source: str) -> None:
-    assert dry_run(cluster, {"model": {"source": source}})
+    files = {"files": ["model.onnx"]} if source.startswith("https://") and source.endswith("/") else {}
+    assert dry_run(cluster, {"model": {"source": source} | files})
 
 
 @pytest.mark.parametrize("source", REFUSED, ids=repr)

@@ -86,6 +86,7 @@ def decoder(path: Path, folder: Path, export: Export = Export()) -> Path:
     _byte_level(source).save(str(folder / "tokenizer.json"))
     _write(
         folder / "config.json",
+        architectures=["LlamaForCausalLM"],
         model_type="llama",
         vocab_size=len(source.tokens),
         max_position_embeddings=source.context,

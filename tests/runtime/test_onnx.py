@@ -19,7 +19,8 @@ from inferno_runtime.backends.base import Backend, Span
 from inferno_runtime.config import EngineConfig, ModelConfig
 from inferno_runtime.engine.request import FinishReason, Request, Sampling
 from inferno_runtime.engine.scheduler import Scheduler
-from inferno_runtime.models.source import DEFAULT_MODEL, digest, locate
+from inferno_runtime.models.digest import model_digest
+from inferno_runtime.models.source import DEFAULT_MODEL, locate
 from tests.runtime import onnx_twins
 from tests.runtime.bert import Bert
 from tests.runtime.onnx_twins import Export
@@ -247,9 +248,9 @@ def test_the_digest_of_a_folder_is_what_sha256sum_says(tmp_path: Path) -> None:
         (tmp_path / name).write_text(name)
     command = "find -L . -type f -not -path '*/.*' | LC_ALL=C sort | xargs -d '\\n' sha256sum | sha256sum"
     said = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-    assert digest(tmp_path) == said.split()[0]
+    assert model_digest(tmp_path) == said.split()[0]
     source = tmp_path.as_uri()
-    assert locate(ModelConfig(source=source, sha256=digest(tmp_path))) == tmp_path
+    assert locate(ModelConfig(source=source, sha256=model_digest(tmp_path))) == tmp_path
     (tmp_path / "a-b").write_text("another")
     with pytest.raises(Exception, match="its SHA-256 digest is"):
         locate(ModelConfig(source=source, sha256=said.split()[0]))

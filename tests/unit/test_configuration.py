@@ -132,8 +132,8 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path, content: bytes | Non
         locate(ModelConfig(source=path.as_uri()))
 
 
-def test_a_folder_and_another_scheme_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="a folder"):
+def test_an_empty_folder_and_another_scheme_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="neither a GGUF nor an ONNX model"):
         locate(ModelConfig(source=tmp_path.as_uri()))
     with pytest.raises(ModelError, match="only file:///PATH"):
         locate(ModelConfig(source="pvc://models/tiny.gguf"))

@@ -4,23 +4,25 @@ import asyncio
 import contextlib
 import logging
 import os
+import random
 import signal
 import socket
 import uuid
 from collections.abc import Coroutine
-from dataclasses import dataclass
-from typing import Any, Final, cast
+from dataclasses import dataclass, field
+from typing import Any, Final
 
-import kopf
-
-from inferno_operator import __version__, cluster, handlers, metrics
-from inferno_operator.api import names
+from inferno_operator import __version__, cluster, metrics
+from inferno_operator.api import kinds, names
+from inferno_operator.autoscaler import AUTOSCALE_SECONDS, Autoscaler
 from inferno_operator.cluster import Cluster, KindNotServed, NoCluster
-from inferno_operator.controller import Controller
+from inferno_operator.controller import RESYNC_SECONDS, Controller
 from inferno_operator.errors import ReconcileError
 from inferno_operator.health import HealthServer
 from inferno_operator.leader import Candidate, Election, Fence
+from inferno_operator.profiles import Profiles
 from inferno_operator.reconciler import Reconciler
+from inferno_operator.watches import keep_watching
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +41,9 @@ class Options:
     namespaces: tuple[str, ...] = ()
     lease_namespace: str | None = None
     health_port: int = 8080
+    resync_seconds: float = RESYNC_SECONDS
+    autoscale_seconds: float = AUTOSCALE_SECONDS
+    profiles: Profiles = field(default_factory=dict)
 
 
 class Operator:
@@ -99,11 +104,16 @@ class Operator:
     async def _act(self, connected: Cluster, election: Election | None) -> None:
         """Watches and reconciles; returns when the Lease is lost, or when a part of it has ended."""
         metrics.LEADER.set(1)
-        reconciler = Reconciler(connected, self._options.runtime_image, self._instance)
-        self._controller = Controller(connected, reconciler, self._options.namespaces)
+        options = self._options
+        autoscaler = Autoscaler(connected.store, options.autoscale_seconds)
+        reconciler = Reconciler(connected, options.runtime_image, self._instance, options.profiles, autoscaler)
+        self._controller = Controller(connected, reconciler, options.namespaces, options.resync_seconds, autoscaler)
         parts = {
             asyncio.create_task(self._controller.run(), name="controller"),
-            asyncio.create_task(self._watch(self._controller), name="watch"),
+            asyncio.create_task(
+                keep_watching(self._controller.reported, options.namespaces, self._controller.stalled),
+                name="watch",
+            ),
         }
         if election is not None:
             parts.add(asyncio.create_task(election.keep(), name="lease"))
@@ -117,31 +127,12 @@ class Operator:
                 part.cancel()
             await asyncio.wait(parts, timeout=_STOP_SECONDS)
 
-    async def _watch(self, controller: Controller) -> None:
-        """kopf's watches. They end on their own only when something is badly wrong."""
-        memo = kopf.Memo(controller=controller)
-        namespaces = self._options.namespaces
-        ours = asyncio.all_tasks()
-        tasks = await kopf.spawn_tasks(
-            registry=kopf.get_default_registry(),
-            standalone=True,
-            # Unused without peering, but kopf would ask for the user's name, and a container's user may have none.
-            identity=cast(Any, "inferno-operator"),
-            clusterwide=not namespaces,
-            namespaces=namespaces,
-            memo=memo,
-        )
-        # kopf has taken SIGTERM for itself; the Lease must be given back after it.
-        self._handle_signals(asyncio.get_running_loop())
-        await kopf.run_tasks(tasks, ignored=ours)
-
     async def _wait_for_crd(self, connected: Cluster) -> None:
         """Returns once InfernoModels can be listed. A chart may install the operator a moment before the kind."""
         namespace = self._options.namespaces[0] if self._options.namespaces else None
         while True:
             try:
-                async for _ in connected.models(namespace):
-                    break
+                await connected.check_served(kinds.MODEL, namespace)
                 return
             except KindNotServed:
                 _log.warning(
@@ -149,7 +140,7 @@ class Operator:
                 )
             except ReconcileError as error:
                 _log.warning("%s cannot be listed: %s", names.PLURAL, error)
-            await asyncio.sleep(_CRD_RETRY_SECONDS)
+            await asyncio.sleep(_CRD_RETRY_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311  # no secret
 
     def _handle_signals(self, loop: asyncio.AbstractEventLoop) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -162,7 +153,4 @@ class Operator:
         if not self._connected:
             return f"{names.PLURAL} cannot be listed yet"
         # A replica that stands by is ready to take over.
-        return "the models have not been listed yet" if self._controller and not self._controller.synced else None
-
-
-assert handlers, "imported for its decorators"
+        return "not everything is known yet" if self._controller and not self._controller.synced else None

@@ -6,9 +6,14 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+import yaml
 
 from inferno_operator import __version__, logs
+
+if TYPE_CHECKING:
+    from inferno_operator.profiles import Profiles
 
 _ACCOUNT_NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _IMAGE_VARIABLE: Final = "INFERNO_RUNTIME_IMAGE"
@@ -42,6 +47,26 @@ def parser() -> argparse.ArgumentParser:
         "--health-port", type=_port, default=8080, help="TCP port of /healthz, /readyz and /metrics; 0 takes a free one"
     )
     run.add_argument(
+        "--resync-seconds",
+        type=_positive,
+        default=600,
+        metavar="SECONDS",
+        help="seconds between two lists of everything, which are held against what the watches have reported",
+    )
+    run.add_argument(
+        "--autoscale-seconds",
+        type=_positive,
+        default=10,
+        metavar="SECONDS",
+        help="seconds between two looks at what the pods of models with spec.autoscaling have to do",
+    )
+    run.add_argument(
+        "--profiles",
+        type=_profiles,
+        metavar="FILE",
+        help="YAML file of hardware profiles, by name, that models may ask for in spec.profiles",
+    )
+    run.add_argument(
         "--log-format",
         choices=("auto", "json", "text"),
         default="auto",
@@ -71,6 +96,9 @@ def _run(options: argparse.Namespace) -> int:
         namespaces=() if "all" in options.namespace else tuple(dict.fromkeys(options.namespace)),
         lease_namespace=None if options.no_leader_election else options.lease_namespace,
         health_port=options.health_port,
+        resync_seconds=options.resync_seconds,
+        autoscale_seconds=options.autoscale_seconds,
+        profiles=options.profiles or {},
     )
 
     async def run() -> int:
@@ -84,6 +112,22 @@ def _own_namespace() -> str:
         return _ACCOUNT_NAMESPACE.read_text(encoding="utf-8").strip()
     except OSError:
         return "default"
+
+
+def _profiles(path: str) -> "Profiles":
+    from inferno_operator.profiles import parse
+
+    try:
+        return parse(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise argparse.ArgumentTypeError(f"{path} has no hardware profiles: {' '.join(str(error).split())}") from error
+
+
+def _positive(text: str) -> int:
+    seconds = int(text)
+    if seconds < 1:
+        raise argparse.ArgumentTypeError("it must be at least 1")
+    return seconds
 
 
 def _port(text: str) -> int:

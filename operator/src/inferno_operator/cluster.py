@@ -5,6 +5,7 @@ Every call has a time limit and ends in an object, in None where there is none, 
 """
 
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -17,85 +18,137 @@ from kubernetes.aio.dynamic.resource import Resource
 
 from inferno_operator import metrics
 from inferno_operator.api import names
-from inferno_operator.errors import RequestRejected, TransientError
-
-Object = dict[str, Any]
+from inferno_operator.api.kinds import KINDS, Kind
+from inferno_operator.api.resource import Key
+from inferno_operator.errors import Conflict, RequestRejected, TransientError
+from inferno_operator.store import Object, Packed, Store, version_of
 
 READ_SECONDS: Final = 15.0
 # A leader's last write must be over before its lease runs out: see leader.py, which stops writing that much earlier.
 WRITE_SECONDS: Final = 5.0
 _LIST_LIMIT: Final = 500
-# 409: somebody else has just written the same object. 404: it, or its namespace, has just gone. Both look different at
-# the next look.
-_MAY_PASS: Final = frozenset({401, 404, 408, 409, 410, 429})
+_LOG_LINES, _LOG_BYTES = 20, 16_384
+# What server-side apply says of a misspelt field, with status 500.
+_UNKNOWN_FIELD: Final = "field not declared in schema"
+_SERVED_SECONDS: Final = 300.0
+_LONGEST_RETRY_AFTER: Final = 60.0
+# 401: the token has expired, and the next one lies in its file already. 410: a list took too long to be read on.
+_MAY_PASS: Final = frozenset({401, 408, 410, 429})
 
-_RESOURCES: Final[Mapping[str, Mapping[str, Any]]] = {
-    "ConfigMap": {"prefix": "api", "group": "", "api_version": "v1", "name": "configmaps"},
-    "Deployment": {"prefix": "apis", "group": "apps", "api_version": "v1", "name": "deployments"},
-    "Event": {"prefix": "apis", "group": "events.k8s.io", "api_version": "v1", "name": "events"},
-    "Lease": {"prefix": "apis", "group": "coordination.k8s.io", "api_version": "v1", "name": "leases"},
-    "PersistentVolumeClaim": {"prefix": "api", "group": "", "api_version": "v1", "name": "persistentvolumeclaims"},
-    "Pod": {"prefix": "api", "group": "", "api_version": "v1", "name": "pods"},
-    "Service": {"prefix": "api", "group": "", "api_version": "v1", "name": "services"},
-    names.KIND: {
-        "prefix": "apis",
-        "group": names.GROUP,
-        "api_version": names.VERSION,
-        "name": names.PLURAL,
-        "subresources": {"status": {"name": f"{names.PLURAL}/status", "kind": names.KIND, "namespaced": True}},
-    },
-}
+_METADATA_ONLY: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
 class Cluster:
     """The cluster, as one identity with one field manager.
 
-    ``may_write`` is asked before each write and raises if it is not to be.
+    ``may_write`` is asked before each write and raises if it is not to be. ``store`` has what is watched.
     """
 
     def __init__(self, api: client.ApiClient, may_write: Callable[[], None]) -> None:
-        # Never awaited, so it discovers nothing: the kinds above are all there is, and a cache of discoveries in a file
-        # is one thing more to go wrong.
+        # Never awaited, so it discovers nothing: the kinds in api/kinds.py are all there is, and a cache of discoveries
+        # in a file is one thing more to go wrong.
         self._dynamic = DynamicClient(api)
+        self._core = client.CoreV1Api(api)
         self._may_write = may_write
+        self._served: dict[str, tuple[bool, float]] = {}  # by kind: what was said, and until when it is believed
+        self.store = Store()
 
     async def get(self, kind: str, namespace: str, name: str) -> Object | None:
-        """An object, or None if there is no such object."""
-        resource = self._resource(kind)
+        """An object, or None if there is no such object. What is watched and known is not asked for."""
+        if KINDS[kind].watched and (known := self.store.get(kind, Key(namespace, name))):
+            return known
         try:
-            return await self._call(self._dynamic.get, resource, name=name, namespace=namespace, seconds=READ_SECONDS)
+            found = await self._call(
+                self._dynamic.get, _resource(kind, self._dynamic), name=name, namespace=namespace, seconds=READ_SECONDS
+            )
         except _NotFound:
             return None
+        self._learn(kind, found)
+        return found
 
-    async def models(self, namespace: str | None) -> AsyncIterator[Object]:
-        """Every InfernoModel of a namespace, or of all."""
-        token = None
+    async def versions(self, kind: Kind, namespace: str | None) -> tuple[dict[Key, int], int]:
+        """The version of every object of a kind that concerns the operator, of a namespace or of all; and the version of
+        the whole at that moment.
+        """
+        listed: dict[Key, int] = {}
+        at, token = 0, None
+        query = {"label_selector": kind.selector, "header_params": {"Accept": _METADATA_ONLY}}
         while True:
-            page = await self._list(names.KIND, namespace, limit=_LIST_LIMIT, _continue=token)
-            for item in page.get("items", ()):
-                yield item
-            token = page.get("metadata", {}).get("continue")
+            page = await self._list(kind.name, namespace, limit=_LIST_LIMIT, _continue=token, **query)
+            at = at or version_of(page)
+            listed.update((Key.of(item), version_of(item)) for item in page.get("items") or ())
+            token = page["metadata"].get("continue")
             if not token:
-                return
+                return listed, at
 
-    async def pods(self, namespace: str, label_selector: str, limit: int) -> list[Object]:
-        """Pods by label, at most ``limit``."""
-        page = await self._list("Pod", namespace, label_selector=label_selector, limit=limit)
-        items: list[Object] = page.get("items", [])
-        return items
+    async def serves(self, kind: Kind) -> bool:
+        """Whether the API server knows a kind; what it said is believed for some minutes."""
+        said, until = self._served.get(kind.name, (False, 0.0))
+        if time.monotonic() < until:
+            return said
+        path = f"/apis/{kind.group}/{kind.version}"
+        try:
+            found = await self._call(self._dynamic.request, "get", path, seconds=READ_SECONDS)
+            said = any(resource["name"] == kind.plural for resource in found.get("resources", ()))
+        except _NotFound:
+            said = False
+        self._served[kind.name] = (said, time.monotonic() + _SERVED_SECONDS)
+        return said
+
+    async def check_served(self, kind: Kind, namespace: str | None) -> None:
+        """Raises KindNotServed if the API server does not know a kind."""
+        await self._list(kind.name, namespace, limit=1)
+
+    async def log_tail(self, namespace: str, pod: str, container: str) -> str:
+        """The last lines of a container's log; empty where they cannot be had, as of a pod that has just gone."""
+        try:
+            return str(
+                await self._core.read_namespaced_pod_log(
+                    pod,
+                    namespace,
+                    container=container,
+                    tail_lines=_LOG_LINES,
+                    limit_bytes=_LOG_BYTES,
+                    _request_timeout=READ_SECONDS,
+                )
+            )
+        except (ApiException, aiohttp.ClientError, TimeoutError, OSError):
+            return ""
 
     async def apply(self, manifest: Mapping[str, Any]) -> Object:
         """Applies the manifest, server-side, and returns the object as it is then.
 
         By force: what the manifest names is the operator's to decide, and nothing else is touched.
         """
-        return await self._write("apply", manifest, self._dynamic.server_side_apply, force_conflicts=True)
+        applied = await self._write("apply", manifest, self._dynamic.server_side_apply, force_conflicts=True)
+        self._learn(manifest["kind"], applied)
+        return applied
 
     async def apply_status(self, manifest: Mapping[str, Any]) -> Object:
         """Applies the ``status`` of a manifest, as `apply` does."""
-        resource = self._resource(names.KIND).subresources["status"]
+        resource = _resource(names.KIND, self._dynamic).subresources["status"]
         apply = self._dynamic.server_side_apply
-        return await self._write("apply_status", manifest, apply, resource=resource, force_conflicts=True)
+        applied = await self._write("apply_status", manifest, apply, resource=resource, force_conflicts=True)
+        self._learn(names.KIND, applied)
+        return applied
+
+    async def delete(self, body: Mapping[str, Any]) -> None:
+        """Deletes an object, if it is still the same one."""
+        metadata, kind = body["metadata"], body["kind"]
+        self._may_write()
+        options = {"preconditions": {"uid": metadata["uid"]}, "propagationPolicy": "Background"}
+        try:
+            await self._call(
+                self._dynamic.delete,
+                _resource(kind, self._dynamic),
+                name=metadata["name"],
+                namespace=metadata["namespace"],
+                body={"apiVersion": "v1", "kind": "DeleteOptions"} | options,
+                seconds=WRITE_SECONDS,
+            )
+        except _NotFound:
+            return
+        metrics.API_WRITES.labels("delete", kind).inc()
 
     async def create_once(self, manifest: Mapping[str, Any]) -> None:
         """Creates the object unless there is one of that name."""
@@ -105,28 +158,35 @@ class Cluster:
             return
 
     async def create_lease(self, manifest: Mapping[str, Any]) -> Object:
-        """Creates a Lease. Raises TransientError if somebody else was faster."""
-        resource = self._resource("Lease")
+        """Creates a Lease. Raises Conflict if somebody else was faster."""
+        resource = _resource("Lease", self._dynamic)
         namespace = manifest["metadata"]["namespace"]
         return await self._call(
             self._dynamic.create, resource, body=dict(manifest), namespace=namespace, seconds=WRITE_SECONDS
         )
 
     async def replace_lease(self, manifest: Mapping[str, Any]) -> Object:
-        """Replaces a Lease that has not changed since it was read. Raises TransientError if it has."""
-        resource = self._resource("Lease")
+        """Replaces a Lease that has not changed since it was read. Raises Conflict if it has."""
+        resource = _resource("Lease", self._dynamic)
         namespace = manifest["metadata"]["namespace"]
         return await self._call(
             self._dynamic.replace, resource, body=dict(manifest), namespace=namespace, seconds=WRITE_SECONDS
         )
 
-    def _resource(self, kind: str) -> Resource:
-        return Resource(kind=kind, namespaced=True, client=self._dynamic, **_RESOURCES[kind])
+    def _learn(self, kind: str, body: Object) -> None:
+        """Keeps what was read or written, if a watch will tell how it goes on with it."""
+        selected = kind == names.KIND or body["metadata"].get("labels", {}).get(names.MANAGED_BY) == names.FIELD_MANAGER
+        if KINDS[kind].watched and selected:
+            self.store.put(kind, Packed.of(kind, body))
 
     async def _list(self, kind: str, namespace: str | None, **query: Any) -> Object:
         try:
             return await self._call(
-                self._dynamic.get, self._resource(kind), namespace=namespace, seconds=READ_SECONDS, **query
+                self._dynamic.get,
+                _resource(kind, self._dynamic),
+                namespace=namespace,
+                seconds=READ_SECONDS,
+                **query,
             )
         except _NotFound as error:
             raise KindNotServed(f"the API server does not know the kind {kind}") from error
@@ -135,7 +195,7 @@ class Cluster:
         self, verb: str, manifest: Mapping[str, Any], method: Callable[..., Any], **options: Any
     ) -> Object:
         metadata, kind = manifest["metadata"], manifest["kind"]
-        options.setdefault("resource", self._resource(kind))
+        options.setdefault("resource", _resource(kind, self._dynamic))
         self._may_write()
         written = await self._call(
             method,
@@ -173,8 +233,23 @@ class _NotFound(TransientError):
     reason = "NotFound"
 
 
-class _AlreadyExists(TransientError):
+class _AlreadyExists(Conflict):
     reason = "AlreadyExists"
+
+
+def _resource(kind: str, dynamic: DynamicClient) -> Resource:
+    served = KINDS[kind]
+    subresources = {"status": {"name": f"{served.plural}/status", "kind": kind, "namespaced": True}}
+    return Resource(
+        kind=kind,
+        namespaced=True,
+        client=dynamic,
+        prefix="apis" if served.group else "api",
+        group=served.group,
+        api_version=served.version,
+        name=served.plural,
+        subresources=subresources,
+    )
 
 
 def _as_it_is(_: DynamicClient, answer: Object) -> Object:
@@ -188,9 +263,20 @@ def _translated(error: ApiException) -> TransientError | RequestRejected:
         return _NotFound(said)
     if error.status == 409 and "AlreadyExists" in str(error.body):
         return _AlreadyExists(said)
+    if error.status == 409:
+        return Conflict(said)
+    if _UNKNOWN_FIELD in said:
+        return RequestRejected(said)
     if error.status in _MAY_PASS or error.status is None or error.status >= 500:
-        return TransientError(f"{said} ({error.status})")
+        return TransientError(f"{said} ({error.status})", _retry_after(error))
     return RequestRejected(said)
+
+
+def _retry_after(error: ApiException) -> float:
+    try:
+        return min(float((error.headers or {}).get("Retry-After", 0)), _LONGEST_RETRY_AFTER)
+    except ValueError:
+        return 0.0  # a date, which Kubernetes never sends
 
 
 def _message(error: ApiException) -> str:

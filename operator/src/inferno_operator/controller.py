@@ -1,122 +1,152 @@
-"""The loop around the reconciler: a queue, workers that empty it, and a list of everything now and then.
+"""The loop around the reconciler: a queue, workers that empty it, and a look at everything now and then.
 
 kopf's watches feed the queue. Its own handling of changes is left aside on purpose: it keeps state in annotations and
 finalizers of the resources, retries at fixed intervals, and acts on what has changed rather than on what is.
 """
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import random
 from typing import Final
 
 from inferno_operator import metrics
-from inferno_operator.api import names
+from inferno_operator.api.kinds import WATCHED, Kind
+from inferno_operator.api.resource import Key
+from inferno_operator.autoscaler import Autoscaler
 from inferno_operator.cluster import Cluster
 from inferno_operator.errors import NotLeading, TerminalError, TransientError
 from inferno_operator.logs import reconciled
-from inferno_operator.reconciler import Key, Reconciler
-from inferno_operator.workqueue import WorkQueue
+from inferno_operator.reconciler import Reconciler
+from inferno_operator.store import Packed
+from inferno_operator.workqueue import WorkQueue, backoff
 
 _log = logging.getLogger(__name__)
 
 WORKERS: Final = 8
-RESYNC_SECONDS: Final = 300.0
+RESYNC_SECONDS: Final = 600.0
 # Far beyond the time limits of the calls that a pass makes.
 _PASS_SECONDS: Final = 180.0
-_LIST_RETRY_SECONDS: Final = 5.0
+# What a list shows and the watch has not told of so much later, it will not tell of any more.
+LAG_SECONDS: Final = 15.0
+# The first lists of the watches may be long.
+_FIRST_LISTS_SECONDS: Final = 60.0
+_LOOK_SECONDS: Final = 0.1
+# Beginning the watches anew has not helped so many times: only another process can.
+_HOPELESS_STALLS: Final = 3
 
-
-@dataclass(slots=True)
-class WatchProgress:
-    """Whether the watch of InfernoModels keeps up.
-
-    A watch can die in silence. What one list shows, and the watch has not reported by the next, gives it away.
-    """
-
-    _seen: dict[Key, int] = field(default_factory=dict)
-    _unseen: dict[Key, int] = field(default_factory=dict)
-    stalled: bool = False
-
-    def saw(self, key: Key, generation: int) -> None:
-        """The watch has reported this generation of a model."""
-        self._seen[key] = max(generation, self._seen.get(key, 0))
-
-    def forget(self, key: Key) -> None:
-        """The watch has reported the end of a model."""
-        self._seen.pop(key, None)
-
-    def compare(self, listed: Mapping[Key, int]) -> None:
-        """Holds a list, the generations of all models, against what the watch has reported."""
-        unseen = {key: generation for key, generation in listed.items() if generation > self._seen.get(key, 0)}
-        overdue = {key: generation for key, generation in self._unseen.items() if key in listed}
-        self.stalled = any(generation > self._seen.get(key, 0) for key, generation in overdue.items())
-        self._unseen = unseen
+Behind = dict[Kind, dict[Key, int]]
 
 
 class Controller:
-    """Keeps models reconciled for as long as `run` runs. ``namespaces`` are those to look after; none means all."""
+    """Keeps models reconciled for as long as `run` runs. ``namespaces`` are those to look after; none means all.
 
-    def __init__(self, cluster: Cluster, reconciler: Reconciler, namespaces: tuple[str, ...]) -> None:
+    ``resync_seconds``: between two looks at everything.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        reconciler: Reconciler,
+        namespaces: tuple[str, ...],
+        resync_seconds: float = RESYNC_SECONDS,
+        autoscaler: Autoscaler | None = None,
+    ) -> None:
         self._cluster = cluster
+        self._store = cluster.store
         self._reconciler = reconciler
         self._namespaces: tuple[str | None, ...] = namespaces or (None,)
+        self._resync_seconds = resync_seconds
+        self._autoscaler = autoscaler
         self._queue: WorkQueue[Key] = WorkQueue()
-        self._watch = WatchProgress()
+        self._look = asyncio.Event()
+        self._stalls = 0
+        self.stalled = asyncio.Event()
+        """Set while the watches had better begin anew."""
         self.synced = False
-        """Whether the models have been listed once."""
+        """Whether everything there is is known."""
         metrics.QUEUE_DEPTH.set_function(lambda: len(self._queue))
+        metrics.OBJECTS.set_function(lambda: len(self._store))
 
-    def model_changed(self, namespace: str, name: str, generation: int) -> None:
-        """The watch has reported an InfernoModel."""
-        key = Key(namespace, name)
-        self._watch.saw(key, generation)
-        self._queue.add(key)
-
-    def model_deleted(self, namespace: str, name: str) -> None:
-        """The watch has reported the end of an InfernoModel; a namesake may be there already."""
-        key = Key(namespace, name)
-        self._watch.forget(key)
-        self._queue.add(key)
-
-    def child_changed(self, namespace: str, name: str) -> None:
-        """The watch has reported something that belongs to an InfernoModel."""
-        self._queue.add(Key(namespace, name))
+    def reported(self, kind: Kind, change: str | None, seen: Packed) -> None:
+        """A watch has reported an object: ``change`` is ADDED, MODIFIED, DELETED, or None where it was listed."""
+        model = self._store.remove(kind.name, seen) if change == "DELETED" else self._store.put(kind.name, seen)
+        if model is not None:
+            self._queue.add(model)
+        if change is None and self.synced:
+            self._look.set()  # the watch began anew: it tells of what there is, not of what has ended meanwhile
 
     def trouble(self) -> str | None:
         """Why this process had better be restarted, or None."""
-        if self._watch.stalled:
-            return f"the watch of {names.PLURAL} has stopped reporting changes"
+        if self._stalls >= _HOPELESS_STALLS:
+            return f"the watches have stopped reporting changes, and did so again after {self._stalls} new beginnings"
         return None
 
     async def run(self) -> None:
         """Works until cancelled."""
+        await self._catch_up()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._resync(), name="resync")
+            if self._autoscaler is not None:
+                tasks.create_task(self._autoscaler.run(self._queue.add), name="autoscaler")
             for number in range(WORKERS):
                 tasks.create_task(self._work(), name=f"worker {number}")
 
+    async def _catch_up(self) -> None:
+        """Returns once the watches have told of everything: a pass that knows the half of it would ask for the rest."""
+        while not await self._watches_keep_up(_FIRST_LISTS_SECONDS):
+            self.stalled.set()
+        self.synced = True
+
     async def _resync(self) -> None:
         while True:
-            seconds = await self._list()
-            await asyncio.sleep(seconds)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._look.wait(), self._resync_seconds * random.uniform(0.9, 1.1))  # noqa: S311
+            self._look.clear()
+            if await self._watches_keep_up(LAG_SECONDS):
+                self._stalls = 0
+                continue
+            _log.error("the watches have missed changes and begin anew")
+            self._stalls += 1
+            metrics.WATCH_STALLS.inc()
+            self.stalled.set()
 
-    async def _list(self) -> float:
-        """Puts every model into the queue; returns the seconds until that is due again."""
-        listed = {}
-        try:
+    async def _watches_keep_up(self, patience: float) -> bool:
+        """Lists everything, and says whether the watches have told of it, if need be after ``patience`` seconds."""
+        behind = await self._list()
+        deadline = asyncio.get_running_loop().time() + patience
+        while behind := self._still(behind):
+            if asyncio.get_running_loop().time() >= deadline:
+                return False
+            await asyncio.sleep(_LOOK_SECONDS)
+        return True
+
+    def _still(self, behind: Behind) -> Behind:
+        late = ((kind, self._store.behind(kind.name, versions)) for kind, versions in behind.items())
+        return {kind: versions for kind, versions in late if versions}
+
+    async def _list(self) -> Behind:
+        """What there is and is not known. What is known and not there any more is forgotten."""
+        behind: Behind = {}
+        for kind in WATCHED:
             for namespace in self._namespaces:
-                async for body in self._cluster.models(namespace):
-                    metadata = body["metadata"]
-                    listed[Key(metadata["namespace"], metadata["name"])] = metadata.get("generation", 0)
-        except TransientError as error:
-            _log.warning("the models could not be listed: %s", error)
-            return _LIST_RETRY_SECONDS
-        self._watch.compare(listed)
-        for key in listed:
-            self._queue.add(key)
-        self.synced = True
-        return RESYNC_SECONDS
+                listed, at = await self._versions(kind, namespace)
+                for key in self._store.ghosts(kind.name, listed, at, [namespace]):
+                    if model := self._store.forget(kind.name, key):
+                        self._queue.add(model)
+                behind.setdefault(kind, {}).update(self._store.behind(kind.name, listed))
+        return behind
+
+    async def _versions(self, kind: Kind, namespace: str | None) -> tuple[dict[Key, int], int]:
+        failures = 0
+        while True:
+            try:
+                return await self._cluster.versions(kind, namespace)
+            except (TransientError, TerminalError) as error:
+                failures += 1
+                seconds = backoff(failures)
+                _log.warning("the %s could not be listed: %s; again in %.1f s", kind.plural, error, seconds)
+                await asyncio.sleep(seconds)
 
     async def _work(self) -> None:
         while True:
@@ -132,9 +162,10 @@ class Controller:
             try:
                 async with asyncio.timeout(_PASS_SECONDS):
                     result = await self._reconciler.reconcile(key)
-            except (TransientError, TimeoutError) as error:
-                reason = error.reason if isinstance(error, TransientError) else "Timeout"
-                self._again(key, "retry", reason, str(error))
+            except TransientError as error:
+                self._again(key, "retry", error.reason, str(error), error.retry_after)
+            except TimeoutError as error:
+                self._again(key, "retry", "Timeout", str(error))
             except TerminalError as error:
                 self._again(key, "failed", error.reason, str(error))
             except NotLeading:
@@ -151,7 +182,7 @@ class Controller:
                 if result.recheck is not None:
                     self._queue.add_later(key, result.recheck)
 
-    def _again(self, key: Key, result: str, reason: str, message: str) -> None:
+    def _again(self, key: Key, result: str, reason: str, message: str, at_least: float = 0.0) -> None:
         metrics.RECONCILES.labels(result, reason).inc()
-        seconds = self._queue.retry(key)
+        seconds = self._queue.retry(key, at_least)
         _log.warning("%s: %s; again in %.1f s", reason, message, seconds)

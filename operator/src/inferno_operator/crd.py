@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel
 
 from inferno_operator.api import names
-from inferno_operator.api.types import ALIAS_RULE, NAME_RULE, InfernoModelSpec, InfernoModelStatus
+from inferno_operator.api.types import RULES, InfernoModelSpec, InfernoModelStatus
 
 Schema = dict[str, Any]
 
@@ -113,7 +113,7 @@ def printer_columns() -> list[dict[str, Any]]:
     return [
         {"name": "Ready", "type": "string", "jsonPath": f"{ready}.status", "description": "Whether all pods serve."},
         {"name": "Reason", "type": "string", "jsonPath": f"{ready}.reason", "description": "Why it is, or is not."},
-        {"name": "Replicas", "type": "integer", "jsonPath": ".spec.replicas", "description": "Pods that are wanted."},
+        {"name": "Replicas", "type": "integer", "jsonPath": ".status.replicas", "description": "Pods that there are."},
         {
             "name": "Available",
             "type": "integer",
@@ -152,7 +152,7 @@ def custom_resource_definition() -> dict[str, Any]:
             "spec": schema_of(InfernoModelSpec, "What is served, and how.", settings=True),
             "status": schema_of(InfernoModelStatus, "What has come of it.", settings=False),
         },
-        "x-kubernetes-validations": [NAME_RULE, ALIAS_RULE],
+        "x-kubernetes-validations": list(RULES),
     }
     version = {
         "name": names.VERSION,

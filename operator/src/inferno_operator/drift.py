@@ -11,14 +11,19 @@ _LIST_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "conditions": ("type",),
     "containers": ("name",),
     "env": ("name",),
+    "ephemeralContainers": ("name",),
+    "hostAliases": ("ip",),
     "imagePullSecrets": ("name",),
     "initContainers": ("name",),
     "ownerReferences": ("uid",),
     "ports": ("port", "containerPort", "protocol"),
+    "resourceClaims": ("name",),
+    "topologySpreadConstraints": ("topologyKey", "whenUnsatisfiable"),
+    "volumeDevices": ("devicePath",),
     "volumeMounts": ("mountPath",),
     "volumes": ("name",),
 }
-_QUANTITIES: Final = ("limits", "requests")
+_QUANTITIES: Final = ("limits", "requests", "divisor", "sizeLimit")
 
 
 def first_difference(desired: Any, live: Any, path: str = "") -> str | None:

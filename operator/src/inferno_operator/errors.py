@@ -2,8 +2,11 @@
 
 ReconcileError
  +-- TransientError      the cluster could not answer just now: try again soon, say nothing to the user
+ |    +-- Conflict       somebody else has just written the same object
  +-- TerminalError       it will go wrong again until somebody changes something: tell the user, look again now and then
       +-- InvalidSpec
+      +-- UnknownProfile
+      +-- KindMissing
       +-- ObjectConflict
       +-- RequestRejected
 NotLeading               this process may not write any more; it ends
@@ -24,6 +27,17 @@ class TransientError(ReconcileError):
 
     reason = "ClusterUnavailable"
 
+    def __init__(self, message: str, retry_after: float = 0.0) -> None:
+        """``retry_after``: seconds that the API server has asked to be left alone for."""
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Conflict(TransientError):
+    """Somebody else has just written the same object."""
+
+    reason = "Conflict"
+
 
 class TerminalError(ReconcileError):
     """The next attempt fails too unless the resource, or something else in the cluster, changes."""
@@ -35,6 +49,18 @@ class InvalidSpec(TerminalError):
     """The resource says something that this operator does not understand."""
 
     reason = "InvalidSpec"
+
+
+class UnknownProfile(TerminalError):
+    """The resource names a hardware profile that the operator was not installed with."""
+
+    reason = "UnknownProfile"
+
+
+class KindMissing(TerminalError):
+    """The resource asks for an object of a kind that the cluster does not know."""
+
+    reason = "KindMissing"
 
 
 class ObjectConflict(TerminalError):

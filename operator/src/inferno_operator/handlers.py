@@ -1,18 +1,29 @@
-"""Every kopf decorator, and nothing else: what the watches report goes to the controller's queue.
+"""Every kopf decorator, and nothing else: what the watches report is handed on.
 
 Only ``on.event`` is used, for which kopf keeps no state of its own: it leaves no annotation and no finalizer on any
 resource. None is needed either, since Kubernetes deletes the children of a deleted model by their owner references.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import kopf
 
-from inferno_operator.api import names
-from inferno_operator.api.resource import owners
-from inferno_operator.controller import Controller
+from inferno_operator.api.kinds import WATCHED, Kind
+from inferno_operator.store import Packed
+from inferno_operator.workqueue import backoff
 
-_CHILDREN = (("apps", "v1", "deployments"), ("", "v1", "services"), ("", "v1", "configmaps"))
+
+class _Backoffs:
+    """How long kopf waits between its attempts to list or to watch. They have no end: a watch that gave up would end
+    the process, and a new one would find the same API server.
+    """
+
+    def __iter__(self) -> Iterator[float]:
+        failures = 0
+        while True:
+            failures += 1
+            yield backoff(failures)
 
 
 @kopf.on.startup()
@@ -23,15 +34,21 @@ async def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
     settings.peering.standalone = True
     settings.networking.request_timeout = 30
     settings.networking.connect_timeout = 10
+    settings.networking.error_backoffs = _Backoffs()
     # Bookmarks come about every minute; a stream that is silent for longer is dead.
     settings.watching.server_timeout = 300
     settings.watching.client_timeout = 330
     settings.watching.connect_timeout = 10
     settings.watching.inactivity_timeout = 90
+    settings.watching.reconnect_backoff = 1.0
     settings.watching.chunk_size = 500
-    settings.process.ultimate_exiting_timeout = 30
-    for group, version, plural in _CHILDREN:
-        settings.watching.label_selectors[group, version, plural] = names.MANAGED_SELECTOR
+    # kopf has a task for each object that it has just heard of; a handler takes no time, so neither need they.
+    settings.queueing.idle_timeout = 0.5
+    # It would kill the process so long after the watches were told to begin anew.
+    settings.process.ultimate_exiting_timeout = None
+    for kind in WATCHED:
+        if kind.selector:
+            settings.watching.label_selectors[kind.group, kind.version, kind.plural] = kind.selector
 
 
 @kopf.on.login()
@@ -40,21 +57,11 @@ async def login(**arguments: Any) -> kopf.ConnectionInfo | None:
     return kopf.login_with_service_account(**arguments) or kopf.login_with_kubeconfig(**arguments)
 
 
-@kopf.on.event(names.GROUP, names.VERSION, names.PLURAL)
-async def model(event: kopf.RawEvent, meta: kopf.Meta, memo: Any, **_: Any) -> None:
-    """An InfernoModel was listed, made, changed or deleted."""
-    controller: Controller = memo.controller
-    if event["type"] == "DELETED":
-        controller.model_deleted(meta["namespace"], meta["name"])
-    else:
-        controller.model_changed(meta["namespace"], meta["name"], meta["generation"])
+async def changed(event: kopf.RawEvent, memo: Any, param: Any = None, **_: Any) -> None:
+    """A watched object was listed, made, changed or deleted."""
+    kind: Kind = param
+    memo.report(kind, event["type"], Packed.of(kind.name, event["object"]))
 
 
-@kopf.on.event("apps", "v1", "deployments")
-@kopf.on.event("", "v1", "services")
-@kopf.on.event("", "v1", "configmaps")
-async def child(meta: kopf.Meta, memo: Any, **_: Any) -> None:
-    """Something that belongs to an InfernoModel was listed, made, changed or deleted."""
-    controller: Controller = memo.controller
-    for owner in owners(meta):
-        controller.child_changed(meta["namespace"], owner)
+for _kind in WATCHED:
+    kopf.on.event(_kind.group, _kind.version, _kind.plural, id=_kind.plural, param=_kind)(changed)

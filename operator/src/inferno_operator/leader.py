@@ -19,12 +19,14 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, Final, Protocol
 
-from inferno_operator.errors import NotLeading, ReconcileError
+from inferno_operator.errors import Conflict, NotLeading, ReconcileError
 
 _log = logging.getLogger(__name__)
 
 LEASE_SECONDS: Final = 15
 RENEW_SECONDS: Final = 10.0
+# While all is well a holder asks the API server for no more than this.
+RENEW_EVERY_SECONDS: Final = 5.0
 RETRY_SECONDS: Final = 2.0
 LEASE_NAME: Final = "inferno-operator"
 
@@ -129,6 +131,7 @@ class Election:
         self._leases = leases
         self._candidate = candidate
         self._fence = fence
+        self._held: Lease | None = None  # as it was last written
 
     async def acquire(self) -> None:
         """Returns once this process leads."""
@@ -141,9 +144,10 @@ class Election:
 
     async def keep(self) -> None:
         """Renews the Lease; returns only when it is lost."""
+        renewed = True
         while time.monotonic() < self._fence.until:
-            await asyncio.sleep(RETRY_SECONDS)
-            await self._attempt()
+            await asyncio.sleep(RENEW_EVERY_SECONDS if renewed else RETRY_SECONDS)
+            renewed = await self._attempt()
         _log.error("the Lease is lost", extra={"lease": self._candidate.name, "identity": self._candidate.identity})
 
     async def release(self) -> None:
@@ -160,19 +164,30 @@ class Election:
         """Takes or renews the Lease if that is possible now; returns whether it is held."""
         began = time.monotonic()
         try:
-            lease = await self._read()
-            move = self._candidate.next_move(lease, time.monotonic())
-            if move is Move.WAIT:
-                # Somebody else holds it. If we thought that we did, that ends here.
-                self._fence.until = -1.0
-                return False
-            held = self._candidate.held(lease, datetime.now(UTC))
-            await (self._leases.create_lease(held) if move is Move.CREATE else self._leases.replace_lease(held))
+            self._held = await self._renew() or await self._take()
         except ReconcileError as error:
             _log.warning("the Lease was neither taken nor renewed: %s", error)
             return False
-        self._fence.until = began + RENEW_SECONDS
-        return True
+        # Where somebody else holds it, and we thought that we did, that ends here.
+        self._fence.until = began + RENEW_SECONDS if self._held else -1.0
+        return self._held is not None
+
+    async def _renew(self) -> Lease | None:
+        """Writes the Lease that we hold, unread: nobody else writes it, and who did would make this fail."""
+        if self._held is None:
+            return None
+        try:
+            return await self._leases.replace_lease(self._candidate.held(self._held, datetime.now(UTC)))
+        except Conflict:
+            return None
+
+    async def _take(self) -> Lease | None:
+        lease = await self._read()
+        move = self._candidate.next_move(lease, time.monotonic())
+        if move is Move.WAIT:
+            return None
+        held = self._candidate.held(lease, datetime.now(UTC))
+        return await (self._leases.create_lease(held) if move is Move.CREATE else self._leases.replace_lease(held))
 
     async def _read(self) -> Lease | None:
         return await self._leases.get("Lease", self._candidate.namespace, self._candidate.name)

@@ -36,6 +36,8 @@ def configure(form: LogFormat, verbose: bool) -> None:
     logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler], force=True)
     # kopf tells at length of every event that it hands on.
     logging.getLogger("kopf").setLevel(logging.INFO if verbose else logging.WARNING)
+    # It says each time that it takes no signals, outside of the main thread; they are not its business.
+    logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
 
 

@@ -5,7 +5,7 @@ from prometheus_client import Counter, Gauge, Histogram
 RECONCILE_SECONDS = Histogram(
     "inferno_operator_reconcile_duration_seconds",
     "Seconds that one reconciliation took.",
-    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
 RECONCILES = Counter(
     "inferno_operator_reconciles_total",
@@ -13,9 +13,19 @@ RECONCILES = Counter(
     ["result", "reason"],
 )
 QUEUE_DEPTH = Gauge("inferno_operator_queue_depth", "Models that wait for their reconciliation.")
+OBJECTS = Gauge("inferno_operator_objects", "Objects that the operator keeps in memory, as the watches reported them.")
 API_WRITES = Counter(
     "inferno_operator_api_writes_total",
     "Writes to the Kubernetes API that it took, without those to the operator's own Lease.",
     ["verb", "kind"],
+)
+WATCH_STALLS = Counter(
+    "inferno_operator_watch_stalls_total", "Times that the watches were begun anew because they had missed changes."
+)
+SCALINGS = Counter(
+    "inferno_operator_scalings_total", "Decisions for more pods of a model (up) or fewer (down).", ["direction"]
+)
+SCRAPE_FAILURES = Counter(
+    "inferno_operator_scrape_failures_total", "Times that a serving pod did not say what it had to do."
 )
 LEADER = Gauge("inferno_operator_leader", "1 while this replica acts, 0 while it stands by.")

@@ -30,6 +30,13 @@ class Apply:
 
 
 @dataclass(frozen=True, slots=True)
+class Delete:
+    """Delete an object that the model no longer asks for."""
+
+    manifest: Manifest
+
+
+@dataclass(frozen=True, slots=True)
 class Wait:
     """Do nothing yet: an object of this name is about to go, and its end will be reported."""
 
@@ -44,7 +51,7 @@ class Conflict:
     detail: str
 
 
-Action = Apply | Wait | Conflict
+Action = Apply | Delete | Wait | Conflict
 
 
 def plan(owner: Identity, children: Iterable[tuple[Manifest, Manifest | None]]) -> list[Action]:
@@ -53,6 +60,19 @@ def plan(owner: Identity, children: Iterable[tuple[Manifest, Manifest | None]]) 
     """
     actions = (_action(owner, desired, observed) for desired, observed in children)
     return [action for action in actions if action is not None]
+
+
+def prune(owner: Identity, desired: Iterable[Manifest], there: Iterable[Manifest]) -> list[Delete]:
+    """What of ``there`` the model made and does not ask for any more, but for what holds data: that goes with the model."""
+    wanted = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in desired}
+    return [
+        Delete(found)
+        for found in there
+        if (found["kind"], found["metadata"]["name"]) not in wanted
+        and found["kind"] != "PersistentVolumeClaim"
+        and not found["metadata"].get("deletionTimestamp")
+        and (_controller(found) or {}).get("uid") == owner.uid
+    ]
 
 
 def _action(owner: Identity, desired: Manifest, observed: Manifest | None) -> Action | None:

@@ -7,37 +7,42 @@ finds nothing to do.
 import asyncio
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from inferno_operator import conditions, manifests
+from inferno_operator import conditions, manifests, preparation, profiles
 from inferno_operator.api import names
-from inferno_operator.api.resource import Identity, Model, parse_spec
-from inferno_operator.api.source import ClaimSource
-from inferno_operator.cluster import Cluster, Object
+from inferno_operator.api.kinds import CHILDREN, OPTIONAL, POD, Kind
+from inferno_operator.api.resource import Identity, Key, Model, parse_spec
+from inferno_operator.api.types import InfernoModelSpec
+from inferno_operator.autoscaler import Autoscaler
+from inferno_operator.cluster import Cluster
 from inferno_operator.conditions import Outcome
 from inferno_operator.drift import first_difference
-from inferno_operator.errors import InvalidSpec, ObjectConflict, ReconcileError, TerminalError
+from inferno_operator.errors import (
+    InvalidSpec,
+    KindMissing,
+    ObjectConflict,
+    ReconcileError,
+    TerminalError,
+    UnknownProfile,
+)
 from inferno_operator.manifests import event
-from inferno_operator.plan import Apply, Conflict, plan
+from inferno_operator.manifests.event import News
+from inferno_operator.manifests.source import cache_claim
+from inferno_operator.plan import Apply, Conflict, plan, prune
 from inferno_operator.pods import Problem, first_problem
+from inferno_operator.preparation import Preparation
+from inferno_operator.profiles import Choice, Profiles
+from inferno_operator.store import Object
+from inferno_runtime.models.facts import ModelFacts
+from inferno_runtime.sources import ClaimSource
 
 _log = logging.getLogger(__name__)
 
-# What is not watched, claims and pods, is looked at again while a model waits for it.
+# What no watch tells is looked at again meanwhile: a claim that a model waits for, and the log of a fetch.
 RECHECK_SECONDS: Final = 10.0
-_PODS_LOOKED_AT: Final = 20
-# What a rollout passes through is no news; these are.
-_UNEVENTFUL: Final = frozenset({"RollingOut", conditions.SCALED_TO_ZERO})
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """Names an InfernoModel in the queue."""
-
-    namespace: str
-    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +56,43 @@ class Pass:
     error: TerminalError | None = None
 
 
+def _named(manifest: Mapping[str, Any]) -> tuple[str, str]:
+    return manifest["kind"], manifest["metadata"]["name"]
+
+
+def _any_of(kind: Kind, manifests: list[Object]) -> bool:
+    return any(manifest["kind"] == kind.name for manifest in manifests)
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A spec with its hardware profile; ``recheck`` is the seconds until that has had its time."""
+
+    spec: InfernoModelSpec
+    choice: Choice | None
+    recheck: float | None = None
+    news: tuple[News, ...] = ()
+
+
 class Reconciler:
     """Brings models and what belongs to them together.
 
     Holds no state about any of them, so any number may run at once.
     """
 
-    def __init__(self, cluster: Cluster, runtime_image: str, instance: str) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        runtime_image: str,
+        instance: str,
+        profiles: Profiles | None = None,
+        autoscaler: Autoscaler | None = None,
+    ) -> None:
         self._cluster = cluster
         self._runtime_image = runtime_image
         self._instance = instance
+        self._profiles = profiles or {}
+        self._autoscaler = autoscaler or Autoscaler(cluster.store)
 
     async def reconcile(self, key: Key) -> Pass:
         """One pass.
@@ -69,11 +101,15 @@ class Reconciler:
         """
         body = await self._cluster.get(names.KIND, key.namespace, key.name)
         if body is None or body["metadata"].get("deletionTimestamp"):
+            self._autoscaler.forget(key)
             return Pass()  # what belongs to it goes with it: Kubernetes follows the owner references
         outcome = await self._bring_about(body)
         reported = await self._report(body, outcome)
-        waits = conditions.condition(reported, conditions.READY) or {}
-        return Pass(RECHECK_SECONDS if waits.get("status") != "True" else None, outcome.error)
+        source = conditions.condition(reported, conditions.SOURCE_RESOLVED) or {}
+        later = [outcome.recheck] if outcome.recheck is not None else []
+        if source.get("reason") in conditions.UNWATCHED or outcome.preparation.fetching:
+            later.append(RECHECK_SECONDS)
+        return Pass(min(later, default=None), outcome.error)
 
     async def _bring_about(self, body: Object) -> Outcome:
         identity = Identity.of(body)
@@ -83,52 +119,136 @@ class Reconciler:
             # The pods of an earlier generation may well serve on.
             deployment = await self._cluster.get("Deployment", identity.namespace, identity.name)
             return Outcome(None, deployment, error=InvalidSpec(str(error)))
-        desired = manifests.render(model, self._runtime_image)
+        known = conditions.known_model(model.spec, body.get("status", {}))
+        try:
+            placement = self._place(model, conditions.facts_of(known), body.get("status", {}))
+        except UnknownProfile as error:
+            return await self._as_it_was(model, known, error)
+        spec, news = self._scale(identity.key, placement.spec, body.get("status", {}))
+        outcome = await self._bring_about_placed(Model(identity, spec), known)
+        return replace(outcome, profile=placement.choice, recheck=placement.recheck, news=placement.news + news)
+
+    async def _as_it_was(self, model: Model, known: dict[str, Any], error: TerminalError) -> Outcome:
+        """Nothing can be done for the model; what serves it serves on."""
+        deployment = await self._cluster.get("Deployment", model.identity.namespace, model.identity.name)
+        return Outcome(model.spec, deployment, await self._claim(model), error=error, model=known)
+
+    def _scale(
+        self, key: Key, spec: InfernoModelSpec, status: Mapping[str, Any]
+    ) -> tuple[InfernoModelSpec, tuple[News, ...]]:
+        """The spec with as many replicas as the autoscaler has decided on."""
+        if spec.autoscaling is None or spec.autoscaling.by != "Operator" or spec.suspend:
+            self._autoscaler.forget(key)
+            return spec, ()
+        replicas, news = self._autoscaler.follow(key, spec, status)
+        return spec.model_copy(update={"replicas": replicas}), (news,) if news else ()
+
+    async def _bring_about_placed(self, model: Model, known: dict[str, Any]) -> Outcome:
+        """Brings the children about; ``known`` is what the status says of the model."""
+        facts, fetched = conditions.facts_of(known), "sha256" in known
+        try:
+            desired = await self._possible(manifests.render(model, self._runtime_image, facts, fetched=fetched))
+        except KindMissing as error:
+            return await self._as_it_was(model, known, error)
         claim, *observed = await asyncio.gather(self._claim(model), *(self._observe(child) for child in desired))
-        children = {child["kind"]: found for child, found in zip(desired, observed, strict=True)}
+        children = {_named(child): found for child, found in zip(desired, observed, strict=True)}
+        serving = ("Deployment", model.identity.name)
         try:
             await self._apply(model, desired, children)
         except TerminalError as error:
-            return Outcome(model.spec, children["Deployment"], claim, error=error)
-        problem = await self._problem(model, desired, children["Deployment"])
-        return Outcome(model.spec, children["Deployment"], claim, problem)
+            return Outcome(model.spec, children[serving], claim, error=error, model=known)
+        outcome = Outcome(model.spec, children[serving], claim, model=known)
+        prefetching = any(child["kind"] == "Job" for child in desired)
+        if conditions.counts(outcome).complete and facts and not prefetching:
+            return outcome
+        problem, prepared = await self._look_at_pods(model, desired)
+        return replace(outcome, problem=problem, preparation=prepared, model=conditions.learnt(known, prepared))
+
+    async def _possible(self, desired: list[Object]) -> list[Object]:
+        """``desired`` without what is only for clusters that know of it. Raises KindMissing where that was a promise."""
+        missing = {kind.name for kind in OPTIONAL if _any_of(kind, desired) and not await self._cluster.serves(kind)}
+        if "HTTPRoute" in missing:
+            raise KindMissing(
+                "the cluster does not know HTTPRoutes: install the Gateway API, or remove spec.network.httpRoute"
+            )
+        return [child for child in desired if child["kind"] not in missing]
+
+    def _place(self, model: Model, facts: ModelFacts | None, status: Mapping[str, Any]) -> Placed:
+        """The spec with what its hardware profile adds: the next one where no node takes a pod of the one in use."""
+        choice = profiles.current(model.spec, self._profiles, status)
+        spec = profiles.placed(model.spec, choice, self._profiles)
+        if choice is None or choice.next is None:
+            return Placed(spec, choice)
+        pods = self._cluster.store.owned(model.identity.key, POD.name)
+        template = manifests.pod_template(Model(model.identity, spec), self._runtime_image, facts)
+        since = profiles.no_node_since(pods, template["metadata"]["annotations"][names.TEMPLATE_DIGEST])
+        if since is None:
+            return Placed(spec, choice)
+        left = profiles.left(spec, since, datetime.now(UTC))
+        if left > 0:
+            return Placed(spec, choice, recheck=left)
+        note = f"no node has taken a pod of the profile {choice.name} since {since:%H:%M:%S} UTC; the next is {choice.next.name}"
+        spec = profiles.placed(model.spec, choice.next, self._profiles)
+        return Placed(spec, choice.next, news=(News("ProfileFallback", note, healthy=False),))
 
     async def _observe(self, manifest: Mapping[str, Any]) -> Object | None:
         metadata = manifest["metadata"]
         return await self._cluster.get(manifest["kind"], metadata["namespace"], metadata["name"])
 
     async def _claim(self, model: Model) -> Object | None:
+        """The claim that the model is in, or is to be kept in."""
         source = model.spec.model.parsed_source()
-        if not isinstance(source, ClaimSource):
-            return None
-        return await self._cluster.get("PersistentVolumeClaim", model.identity.namespace, source.claim)
+        claim = source.claim if isinstance(source, ClaimSource) else cache_claim(model)
+        return await self._cluster.get("PersistentVolumeClaim", model.identity.namespace, claim) if claim else None
 
-    async def _apply(self, model: Model, desired: list[Object], children: dict[str, Object | None]) -> None:
-        """Carries out the plan, and puts what comes of it in the place of what was observed, by kind.
+    async def _apply(self, model: Model, desired: list[Object], children: dict[tuple[str, str], Object | None]) -> None:
+        """Carries out the plan, and puts what comes of it in the place of what was observed, by kind and name.
 
         What is about to go, or belongs to somebody else, counts as absent. If anything conflicts, nothing is written.
         """
-        actions = plan(model.identity, ((child, children[child["kind"]]) for child in desired))
+        actions = plan(model.identity, ((child, children[_named(child)]) for child in desired))
         for action in actions:
             if not isinstance(action, Apply):
-                children[action.manifest["kind"]] = None
+                children[_named(action.manifest)] = None
         if conflicts := [action.detail for action in actions if isinstance(action, Conflict)]:
             raise ObjectConflict("; ".join(conflicts))
         for action in actions:
             if isinstance(action, Apply):
-                kind, name = action.manifest["kind"], action.manifest["metadata"]["name"]
-                children[kind] = await self._cluster.apply(action.manifest)
-                _log.info("applied %s %s: %s: %s", kind, name, action.cause, action.detail)
+                children[_named(action.manifest)] = await self._cluster.apply(action.manifest)
+                _log.info("applied %s %s: %s: %s", *_named(action.manifest), action.cause, action.detail)
+        for unwanted in prune(model.identity, desired, await self._there(model, desired)):
+            await self._cluster.delete(unwanted.manifest)
+            _log.info("deleted %s %s", *_named(unwanted.manifest))
 
-    async def _problem(self, model: Model, desired: list[Object], deployment: Object | None) -> Problem | None:
-        """Why pods do not serve. Asked of them only then: nobody watches every pod of a cluster for this."""
-        outcome = Outcome(model.spec, deployment)
-        if conditions.counts(outcome).complete:
-            return None
-        identity = model.identity
-        pods = await self._cluster.pods(identity.namespace, names.label_selector(identity.name), _PODS_LOOKED_AT)
-        template = next(child for child in desired if child["kind"] == "Deployment")["spec"]["template"]
-        return first_problem(pods, template["metadata"]["annotations"][names.TEMPLATE_DIGEST])
+    async def _there(self, model: Model, desired: list[Object]) -> list[Object]:
+        """What there is of the model's."""
+        key = model.identity.key
+        there = [each for kind in CHILDREN for each in self._cluster.store.owned(key, kind.name)]
+        for kind in OPTIONAL:
+            if not _any_of(kind, desired) and await self._cluster.serves(kind):
+                found = await self._cluster.get(kind.name, key.namespace, key.name)
+                there += [found] if found else []
+        return there
+
+    async def _look_at_pods(self, model: Model, desired: list[Object]) -> tuple[Problem | None, Preparation]:
+        """Why pods do not serve, and what they have found out about the model."""
+        pods = self._cluster.store.owned(model.identity.key, POD.name)
+        seen = []
+        for child in desired:
+            if child["kind"] in ("Deployment", "Job"):
+                current = child["spec"]["template"]["metadata"]["annotations"][names.TEMPLATE_DIGEST]
+                seen.append((first_problem(pods, current), preparation.observe(pods, current)))
+        problem = next((problem for problem, _ in reversed(seen) if problem), None)
+        prepared = preparation.furthest(each for _, each in seen)
+        if prepared.fetching and not prepared.fetched:
+            # That a fetch begins and ends the watches tell; how far it is stands in its log alone.
+            log = await self._cluster.log_tail(model.identity.namespace, prepared.fetching, names.FETCH_CONTAINER)
+            prepared = replace(prepared, progress=preparation.parse_progress(log))
+            if problem and problem.by_fetch and prepared.progress is None:
+                prepared = replace(prepared, fetching=None)  # it tries again, and has not yet come further than before
+            elif problem and problem.by_fetch:
+                problem = None
+        return problem, prepared
 
     async def _report(self, body: Object, outcome: Outcome) -> dict[str, Any]:
         """Writes the status if it has changed, and tells of a change of readiness; returns the status."""
@@ -144,28 +264,13 @@ class Reconciler:
             "status": status,
         }
         await self._cluster.apply_status(manifest)
-        await self._tell(identity, previous, status, now)
+        for news in (*outcome.news, *conditions.news(previous, status)):
+            await self._tell(identity, news, now)
         return status
 
-    async def _tell(
-        self, identity: Identity, previous: Mapping[str, Any], status: Mapping[str, Any], now: datetime
-    ) -> None:
-        before, after = (
-            conditions.condition(previous, conditions.READY) or {},
-            conditions.condition(status, conditions.READY),
-        )
-        assert after is not None
-        if after["reason"] in _UNEVENTFUL or (before.get("status"), before.get("reason")) == (
-            after["status"],
-            after["reason"],
-        ):
-            return
-        _log.info("Ready is %s: %s: %s", after["status"], after["reason"], after["message"])
-        healthy = after["status"] == "True"
-        news = event.render(
-            identity, healthy=healthy, reason=after["reason"], note=after["message"], now=now, instance=self._instance
-        )
+    async def _tell(self, identity: Identity, news: News, now: datetime) -> None:
+        _log.info("%s: %s", news.reason, news.note)
         try:
-            await self._cluster.create_once(news)
+            await self._cluster.create_once(event.render(identity, news, now=now, instance=self._instance))
         except ReconcileError as error:
-            _log.warning("no Event could be written: %s", error)  # the condition says it too
+            _log.warning("no Event could be written: %s", error)  # the status says it too

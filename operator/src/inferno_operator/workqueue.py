@@ -60,12 +60,12 @@ class WorkQueue(Generic[K]):
             timer.cancel()
         self._timers[key] = loop.call_at(when, self.add, key)
 
-    def retry(self, key: K) -> float:
-        """Asks for attention to ``key`` after a time that doubles with each failure in a row; returns that time in
-        seconds.
+    def retry(self, key: K, at_least: float = 0.0) -> float:
+        """Asks for attention to ``key`` after a time that doubles with each failure in a row, and is longer than
+        ``at_least``; returns that time in seconds.
         """
         failures = self._failures[key] = self._failures.get(key, 0) + 1
-        seconds = backoff(failures)
+        seconds = at_least + backoff(failures)
         self.add_later(key, seconds)
         return seconds
 

@@ -25,6 +25,7 @@ from inferno_runtime.config import (
     ServerConfig,
     Task,
 )
+from inferno_runtime.fetch.arguments import add_commands
 from inferno_runtime.resource import ResourceError, explain, load
 
 _TERMINATION_LOG = Path("/dev/termination-log")  # where a kubelet looks for a container's last words
@@ -41,8 +42,8 @@ def parser() -> argparse.ArgumentParser:
         "path",
         nargs="?",
         metavar="MODEL",
-        help="a GGUF file, a folder with an ONNX model, or an ONNX file with its tokenizer beside it; "
-        "by default the tiny model that is built in",
+        help="a GGUF file, a folder with a GGUF or ONNX model, an ONNX file with its tokenizer beside it, "
+        "or an https://, hf:// or s3:// source; by default the tiny model that is built in",
     )
     serve.add_argument("--name", help="name under which clients ask for the model; by default the file's")
     task = ModelConfig.model_fields["task"]
@@ -62,20 +63,25 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_flags(run, ListenConfig, "listening")
     _add_flags(run, ServerConfig, "server")
+    add_commands(commands)
     return root
 
 
 def main(argv: list[str] | None = None) -> None:
     """Serve, and exit with the server's code; 1 and one line when the models cannot be served."""
     arguments = parser().parse_args(argv)
+    if arguments.command in ("fetch", "inspect"):
+        sys.exit(_fetch_command(arguments))
     try:
-        config = configuration(arguments)
+        stated = configuration(arguments)
+        config = _fetched(stated)
     except ResourceError as error:
         fail(str(error))
     except ValidationError as error:
         fail(explain(error))
     try:
         from inferno_runtime.server.lifecycle import serve
+        from inferno_runtime.server.reload import Origin
         from inferno_runtime.server.tracing import TracingError
     except ImportError as error:
         fail(f"the server's packages are not installed ({error}); install inferno-runtime[serve]")
@@ -83,10 +89,33 @@ def main(argv: list[str] | None = None) -> None:
     from inferno_runtime.server.auth import AccessError
 
     try:
-        code = asyncio.run(serve(config))
+        files = arguments.resources if arguments.command == "run" else []
+        origin = Origin(files, lambda: configuration(arguments), stated.models) if files else None
+        code = asyncio.run(serve(config, origin))
     except (ModelError, AccessError, TracingError, OSError) as error:
         fail(str(error))
     sys.exit(code)
+
+
+def _fetch_command(arguments: argparse.Namespace) -> int:
+    try:
+        from inferno_runtime.fetch import command
+    except ImportError as error:
+        fail(f"the packages for fetching are not installed ({error}); install inferno-runtime[serve]")
+    return command.main(arguments)
+
+
+def _fetched(config: RuntimeConfig) -> RuntimeConfig:
+    """The configuration with every model on this machine; those that are elsewhere are fetched."""
+    if all(served.model.source.startswith("file:") for served in config.models):
+        return config
+    from inferno_runtime.fetch import command
+    from inferno_runtime.fetch.errors import FetchError
+
+    try:
+        return command.localized(config)
+    except FetchError as error:
+        fail(str(error))
 
 
 def configuration(arguments: argparse.Namespace) -> RuntimeConfig:
@@ -98,13 +127,14 @@ def configuration(arguments: argparse.Namespace) -> RuntimeConfig:
         return config.model_copy(update={"listen": listen, "server": server})
     from inferno_runtime.models.source import DEFAULT_MODEL
 
-    path = Path(arguments.path).absolute() if arguments.path else DEFAULT_MODEL
+    remote = "://" in (arguments.path or "")
+    path = Path(arguments.path if remote else Path(arguments.path).absolute()) if arguments.path else DEFAULT_MODEL
     if arguments.draft and "://" not in arguments.draft:
         arguments.draft = Path(arguments.draft).absolute().as_uri()
     name = arguments.name or (_name_of(path) if arguments.path else "inferno-tiny")
     served = ServedModel(
         name=name,
-        model=ModelConfig(source=path.as_uri(), task=arguments.task),
+        model=ModelConfig(source=arguments.path if remote else path.as_uri(), task=arguments.task),
         engine=EngineConfig(**_given(arguments, EngineConfig)),
     )
     return RuntimeConfig(models=(served,), server=ServerConfig(**_given(arguments, ServerConfig)), listen=listen)

@@ -6,7 +6,7 @@ command line's flags and the reference page are all generated from the fields be
 This module imports nothing heavy, because the operator imports it too.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -30,13 +30,26 @@ class ModelConfig(Config):
 
     source: str = Field(
         min_length=1,
-        description="Where the model is: `file:///PATH` names a GGUF file, a folder with an ONNX model, or an ONNX file with its tokenizer beside it.",
+        description="Where the model is: `file:///PATH` names a GGUF file, a folder with a GGUF or ONNX model, or an ONNX file with its tokenizer beside it; https://, hf:// and s3:// sources are fetched first.",
+    )
+    files: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] = Field(
+        default=(),
+        max_length=64,
+        description="Which files of a source that is a folder make up the model, by their paths in it; `*` stands for anything but a /. "
+        "An https:// folder needs them, without `*`. Default: all.",
     )
     sha256: str | None = Field(
         default=None,
         pattern="^[a-f0-9]{64}$",
-        description="The SHA-256 digest of the model file, in lower-case hexadecimal. A file that does not match it is not served. "
-        "That of a folder is the digest of what `sha256sum` prints for its files in the order of their names.",
+        description="The SHA-256 digest of the model, in lower-case hexadecimal; what does not match it is not served. "
+        "Of several files it is the digest of what `sha256sum` prints of them, sorted by path, but for hidden ones.",
+    )
+    endpoint: str | None = Field(
+        default=None,
+        max_length=1024,
+        pattern=r"^https?://[^\s@?#]+$",
+        description="Base URL of the server to ask in place of the usual one: a mirror of the Hugging Face hub for hf://, an S3 server for s3://. "
+        "Default: what HF_ENDPOINT or AWS_ENDPOINT_URL says, else the service itself.",
     )
     aliases: tuple[str, ...] = Field(
         default=(),
@@ -297,6 +310,28 @@ class ServerConfig(Config):
         description="Base URL of an OpenTelemetry collector that takes OTLP over HTTP, such as http://collector:4318; a trace of each request is sent to it. "
         "Default: what OTEL_EXPORTER_OTLP_ENDPOINT names, and no traces without it.",
     )
+
+
+LIVE: Final = frozenset(
+    {
+        "ack_timeout_seconds",
+        "allowed_origins",
+        "inference_timeout_seconds",
+        "keep_alive_seconds",
+        "log_level",
+        "max_body_bytes",
+        "max_connections",
+        "overlong_inputs",
+        "requests_per_minute",
+        "stream_buffer_kb",
+        "token_batch_ms",
+        "token_batch_size",
+        "token_timeout_seconds",
+        "tokens_per_minute",
+        "websocket_requests",
+    }
+)
+"""Fields of `ServerConfig` that a server takes on while it serves; a pod need not be replaced for them."""
 
 
 class ListenConfig(Config):

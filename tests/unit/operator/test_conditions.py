@@ -6,9 +6,12 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 
 from inferno_operator import conditions, crd
+from inferno_operator.api.types import ObservedFetch
 from inferno_operator.conditions import Outcome
 from inferno_operator.errors import InvalidSpec, ObjectConflict, TerminalError
 from inferno_operator.pods import Problem
+from inferno_operator.preparation import Preparation
+from inferno_runtime.models.facts import ModelFacts
 from tests.unit.operator.models import deployment, model
 
 NOW = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
@@ -16,6 +19,19 @@ LATER = datetime(2026, 5, 4, 3, 2, 9, tzinfo=UTC)
 BOUND = {"status": {"phase": "Bound"}}
 CRASHED = Problem("tiny-1", "ContainerFailed", "not a GGUF file", by_runtime=True)
 NO_NODE = Problem("tiny-1", "Unschedulable", "0/3 nodes")
+HUB = {"model": {"source": "hf://org/repo/tiny.gguf"}}
+SHARED = {**HUB, "storage": {"claimName": "cache"}}
+REVOKED = Problem("tiny-1", "Unauthorized", "401, the token does not do", by_fetch=True)
+WRONG = Problem("tiny-1", "DigestMismatch", "tiny.gguf: its SHA-256 digest is 1, not 2", by_fetch=True)
+PROGRESS = ObservedFetch(bytes=2**30, total_bytes=2**32, bytes_per_second=2**26, remaining_seconds=48)
+# 1 GiB of weights, and 8 slots of 8192 tokens with 16 Ki numbers each: 2 GiB of cache.
+KNOWN = {
+    "format": "gguf",
+    "sizeBytes": 2**30,
+    "contextLength": 32768,
+    "cacheValuesPerToken": 2**14,
+    "sha256": "ab" * 32,
+}
 
 
 @dataclass(frozen=True)
@@ -28,10 +44,12 @@ class Case:
     claim: dict[str, Any] | None = field(default_factory=lambda: BOUND)
     problem: Problem | None = None
     error: TerminalError | None = None
+    preparation: Preparation = field(default_factory=Preparation)
+    known: dict[str, Any] = field(default_factory=dict)
 
     def outcome(self) -> Outcome:
         spec = None if isinstance(self.error, InvalidSpec) else model(self.spec).spec
-        return Outcome(spec, self.deployment, self.claim, self.problem, self.error)
+        return Outcome(spec, self.deployment, self.claim, self.problem, self.error, self.preparation, self.known)
 
 
 def conditions_of_deployment(kind: str, status: str, reason: str) -> list[dict[str, str]]:
@@ -56,6 +74,7 @@ CASES = {
             "ModelVerified": ("True", "Loaded"),
             "Available": ("True", "Serving"),
             "Progressing": ("False", "RolloutComplete"),
+            "Degraded": ("False", "AsExpected"),
             "Ready": ("True", "Serving"),
         },
     ),
@@ -133,6 +152,7 @@ CASES = {
         {
             "ModelVerified": ("False", "LoadFailed"),
             "Available": ("True", "Serving"),
+            "Degraded": ("True", "ContainerFailed"),
             "Ready": ("False", "ContainerFailed"),
         },
         problem=CRASHED,
@@ -146,7 +166,11 @@ CASES = {
         deployment(
             updated=1, total=1, conditions=conditions_of_deployment("Progressing", "False", "ProgressDeadlineExceeded")
         ),
-        {"Progressing": ("False", "ProgressDeadlineExceeded"), "Ready": ("False", "ProgressDeadlineExceeded")},
+        {
+            "Progressing": ("False", "ProgressDeadlineExceeded"),
+            "Degraded": ("True", "ProgressDeadlineExceeded"),
+            "Ready": ("False", "ProgressDeadlineExceeded"),
+        },
     ),
     "paused by hand": Case(
         deployment(conditions=conditions_of_deployment("Progressing", "Unknown", "DeploymentPaused")),
@@ -170,6 +194,22 @@ CASES = {
         },
         spec={"replicas": 0},
     ),
+    "suspended": Case(
+        deployment(wanted=0),
+        {
+            "ModelVerified": ("Unknown", "Suspended"),
+            "Available": ("False", "Suspended"),
+            "Progressing": ("False", "Suspended"),
+            "Degraded": ("False", "AsExpected"),
+            "Ready": ("False", "Suspended"),
+        },
+        spec={"suspend": True, "replicas": 3},
+    ),
+    "suspended, but a pod is left": Case(
+        deployment(wanted=0, updated=1, total=1, available=1),
+        {"Available": ("True", "Serving"), "Progressing": ("True", "RollingOut"), "Ready": ("False", "RollingOut")},
+        spec={"suspend": True},
+    ),
     "nothing is wanted, but a pod is left": Case(
         deployment(wanted=0, updated=1, total=1, available=1),
         {"Available": ("True", "Serving"), "Ready": ("False", "RollingOut")},
@@ -184,6 +224,80 @@ CASES = {
             "Ready": ("False", "ObjectConflict"),
         },
         error=ObjectConflict("Service tiny exists already"),
+    ),
+    "nobody has fetched it": Case(
+        deployment(total=1, updated=1), {"SourceResolved": ("Unknown", "NotFetched")}, spec=HUB, claim=None
+    ),
+    "being fetched": Case(
+        deployment(
+            total=1, updated=1, conditions=conditions_of_deployment("Progressing", "False", "ProgressDeadlineExceeded")
+        ),
+        {
+            "SourceResolved": ("Unknown", "Fetching"),
+            "Progressing": ("True", "Fetching"),
+            "Ready": ("False", "Fetching"),
+        },
+        spec=HUB,
+        claim=None,
+        preparation=Preparation(fetching="tiny-1", progress=PROGRESS),
+    ),
+    "fetched, and being loaded": Case(
+        deployment(total=1, updated=1),
+        {"SourceResolved": ("True", "Fetched"), "Ready": ("False", "RollingOut")},
+        spec=HUB,
+        claim=None,
+        preparation=Preparation(fetched="7 of 7 bytes were fetched"),
+    ),
+    "fetched before": Case(
+        deployment(total=1, updated=1, available=1),
+        {"SourceResolved": ("True", "Fetched"), "Ready": ("True", "Serving")},
+        spec=HUB,
+        claim=None,
+        known=KNOWN,
+    ),
+    "a token that was revoked": Case(
+        deployment(total=1, updated=1),
+        {
+            "SourceResolved": ("False", "Unauthorized"),
+            "ModelVerified": ("Unknown", "NotLoaded"),
+            "Ready": ("False", "Unauthorized"),
+        },
+        spec=HUB,
+        claim=None,
+        problem=REVOKED,
+    ),
+    "another file than was pinned": Case(
+        deployment(total=1, updated=1),
+        {
+            "SourceResolved": ("False", "DigestMismatch"),
+            "ModelVerified": ("False", "DigestMismatch"),
+            "Ready": ("False", "DigestMismatch"),
+        },
+        spec=HUB,
+        claim=None,
+        problem=WRONG,
+    ),
+    "no claim for the cache": Case(
+        None, {"SourceResolved": ("False", "ClaimNotFound")}, spec=SHARED, claim=None, known=KNOWN
+    ),
+    "an image that the nodes mount": Case(
+        None,
+        {"SourceResolved": ("True", "ImageVolume")},
+        spec={"model": {"source": "oci://registry.example/models/tiny:1/tiny.gguf"}},
+        claim=None,
+    ),
+    "memory follows from the model": Case(None, {"ResourcesFit": ("True", "SetFromModel")}, known=KNOWN),
+    "memory that does": Case(
+        None,
+        {"ResourcesFit": ("True", "Enough")},
+        spec={"resources": {"limits": {"memory": "4Gi"}}},
+        known=KNOWN,
+    ),
+    "too little memory": Case(
+        None,
+        {"ResourcesFit": ("False", "MemoryTooSmall")},
+        spec={"resources": {"requests": {"memory": "8Gi"}, "limits": {"memory": "2G"}}},
+        known=KNOWN,
     ),
     "not understood": Case(
         None,
@@ -207,7 +321,15 @@ def status(case: Case, previous: dict[str, Any] | None = None, now: datetime = N
 def test_conditions(name: str) -> None:
     case = CASES[name]
     found = {each["type"]: (each["status"], each["reason"]) for each in status(case)["conditions"]}
-    assert list(found) == ["SourceResolved", "ModelVerified", "Available", "Progressing", "Ready"]
+    assert list(found) == [
+        "SourceResolved",
+        "ModelVerified",
+        "ResourcesFit",
+        "Available",
+        "Progressing",
+        "Degraded",
+        "Ready",
+    ]
     assert {kind: found[kind] for kind in case.expected} == case.expected
 
 
@@ -240,6 +362,12 @@ def test_another_reason_is_no_transition() -> None:
     assert (after["reason"], after["lastTransitionTime"]) == ("Unschedulable", "2026-05-04T03:02:01Z")
 
 
+def test_a_rollout_that_does_not_go_on_says_why() -> None:
+    found = conditions.condition(status(CASES["the new model does not load, the old one serves"]), "Progressing")
+    assert found is not None
+    assert found["message"].endswith("; not a GGUF file (pod tiny-1)")
+
+
 def test_what_else_there_is() -> None:
     found = status(CASES["one of three is missing"])
     del found["conditions"]
@@ -253,3 +381,33 @@ def test_what_else_there_is() -> None:
         "url": "http://tiny.demo.svc:8000/v1",
         "model": {"source": "pvc://models/tiny.gguf"},
     }
+
+
+def test_a_fetch_shows_how_far_it_is() -> None:
+    found = status(CASES["being fetched"])
+    ready = conditions.condition(found, "Ready")
+    assert ready is not None
+    assert ready["message"] == "the model is being fetched: 1.0 GiB of 4.0 GiB, 64.0 MiB/s, 48 s left (pod tiny-1)"
+    assert found["fetch"] == {"bytes": 2**30, "totalBytes": 2**32, "bytesPerSecond": 2**26, "remainingSeconds": 48}
+    assert "fetch" not in status(CASES["fetched before"])
+
+
+def test_too_little_memory_has_both_numbers() -> None:
+    found = status(CASES["too little memory"])
+    fit = conditions.condition(found, "ResourcesFit")
+    assert fit is not None
+    assert fit["message"].startswith(
+        "spec.resources gives each pod 1.9 GiB of memory, and the model needs about 3.2 GiB: "
+    )
+    assert "weights 1.0 GiB, cache 2.0 GiB" in fit["message"]
+    assert found["model"]["memoryBytes"] == 3_489_660_928
+
+
+def test_what_is_known_is_known_of_one_source() -> None:
+    spec = model(HUB).spec
+    previous = {"model": KNOWN | {"source": "hf://org/repo/tiny.gguf", "memoryBytes": 1}}
+    assert conditions.known_model(spec, previous)["format"] == "gguf"
+    assert conditions.known_model(model().spec, previous) == {}
+    now = Preparation(facts=ModelFacts(format="onnx"), sha256="cd" * 32)
+    found = conditions.learnt(conditions.known_model(spec, previous), now)
+    assert (found["format"], found["sha256"]) == ("onnx", "cd" * 32)

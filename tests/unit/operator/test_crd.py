@@ -8,7 +8,7 @@ from inferno_operator import crd
 from inferno_runtime.config import EngineConfig, ServerConfig
 
 ROOT = Path(__file__).parents[3]
-COPIES = [ROOT / "crds" / crd.FILE_NAME, ROOT / "charts" / "inferno" / "crds" / crd.FILE_NAME]
+COPIES = [ROOT / "crds" / crd.FILE_NAME, ROOT / "charts" / "inferno" / "files" / crd.FILE_NAME]
 FORBIDDEN = {"$ref", "$defs", "allOf", "oneOf", "title", "additionalItems", "prefixItems", "exclusiveMinimum", "const"}
 
 Schema = dict[str, Any]
@@ -79,16 +79,31 @@ def test_every_field_of_a_pod_that_is_taken_has_an_effect() -> None:
     """Names the fields, so that a new one is not forgotten in test_manifests."""
     assert sorted(FIELDS[".spec"]["properties"]) == [
         "affinity",
+        "autoscaling",
         "engine",
+        "env",
         "image",
         "imagePullPolicy",
         "imagePullSecrets",
+        "keysSecret",
+        "maxUnavailable",
         "model",
+        "monitoring",
+        "network",
         "nodeSelector",
+        "podTemplate",
         "priorityClassName",
+        "profileTimeoutSeconds",
+        "profiles",
         "replicas",
+        "resourceClaims",
         "resources",
         "runtimeClassName",
         "server",
+        "storage",
+        "suspend",
         "tolerations",
+        "topologySpreadConstraints",
+        "volumeMounts",
+        "volumes",
     ]

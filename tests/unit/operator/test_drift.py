@@ -36,6 +36,11 @@ CASES: dict[str, tuple[Any, Any, str | None]] = {
         {"resources": {"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1"}}},
         None,
     ),
+    "the size of a volume in another spelling": (
+        {"volumes": [{"name": "cache", "emptyDir": {"sizeLimit": 1_000_000_000}}]},
+        {"volumes": [{"name": "cache", "emptyDir": {"sizeLimit": "1G"}}]},
+        None,
+    ),
     "another quantity": (
         {"resources": {"limits": {"cpu": "1"}}},
         {"resources": {"limits": {"cpu": "2"}}},

@@ -6,11 +6,11 @@ import pytest
 
 from inferno_operator import manifests
 from inferno_operator.api import names
-from inferno_operator.plan import Apply, Cause, Conflict, Wait, plan
+from inferno_operator.plan import Apply, Cause, Conflict, Delete, Wait, plan, prune
 from tests.unit.operator.models import IMAGE, model
 
 MODEL = model({"replicas": 2})
-[_, SERVICE, DEPLOYMENT] = manifests.render(MODEL, IMAGE)
+[_, SERVICE, DEPLOYMENT, BUDGET] = manifests.render(MODEL, IMAGE)
 
 Edit = Callable[[dict[str, Any]], object]
 
@@ -88,3 +88,22 @@ def test_what_is_missing_is_made_in_order() -> None:
         Apply(SERVICE, Cause.MISSING, "there is none"),
         Apply(DEPLOYMENT, Cause.MISSING, "there is none"),
     ]
+
+
+# name: what there is beside what is wanted, and whether it is deleted
+LEFT_OVER: dict[str, tuple[Edit, bool]] = {
+    "ours": (lambda made: None, True),
+    "on its way out": (lambda made: made["metadata"].update(deletionTimestamp="now"), False),
+    "of a deleted namesake": (owned_by("InfernoModel", "tiny", "another"), False),
+    "of nobody": (unowned, False),
+}
+
+
+@pytest.mark.parametrize("case", LEFT_OVER)
+def test_prune(case: str) -> None:
+    edit, deleted = LEFT_OVER[case]
+    budget = live(BUDGET, edit)
+    assert prune(MODEL.identity, [SERVICE, DEPLOYMENT], [live(SERVICE), budget]) == (
+        [Delete(budget)] if deleted else []
+    )
+    assert prune(MODEL.identity, [BUDGET], [budget]) == []

@@ -23,23 +23,42 @@ MANAGED_SELECTOR: Final = f"{MANAGED_BY}={FIELD_MANAGER}"
 DESIRED_DIGEST: Final = f"{GROUP}/desired-digest"
 """Annotation of each child: the digest of what was last applied, without this annotation."""
 CONFIG_DIGEST: Final = f"{GROUP}/config-digest"
-"""Annotation of the pod template: the digest of the ConfigMap, so that a change of it rolls the pods."""
+"""Annotation of the pod template: the digest of the configuration, so that a change of it rolls the pods, but for what they
+take on without that."""
 TEMPLATE_DIGEST: Final = f"{GROUP}/template-digest"
 """Annotation of the pod template: its own digest, by which a pod is known to be of the current template."""
 
+NAME: Final = "app.kubernetes.io/name"
+SERVES: Final = "inferno-runtime"
+"""Label of pods: whether it is one that serves, or one that only fetches."""
+
+ROLE: Final = f"{GROUP}/role"
+ROLE_ADDRESS: Final = "address"
+"""Label of the Service that clients ask: of several with the same pods, one is to be scraped."""
+
 CONTAINER: Final = "runtime"
+INSPECT_CONTAINER: Final = "inspect"
+"""The init container that reads the model's header."""
+FETCH_CONTAINER: Final = "fetch"
+"""The init container that brings the model into the cache."""
 PORT_NAME: Final = "http"
 PORT: Final = 8000
 """The TCP port of the pods and of the Service."""
 CONFIG_KEY: Final = "model.yaml"
 CONFIG_DIRECTORY: Final = "/etc/inferno"
+KEYS_DIRECTORY: Final = "/etc/inferno-keys"
+"""Where the Secret of spec.keysSecret is mounted, read-only."""
 MODELS_DIRECTORY: Final = "/models"
-"""Where the claim of a ``pvc://`` source is mounted, read-only."""
+"""Where the claim of a ``pvc://`` source, or the image of an ``oci://`` one, is mounted, read-only."""
+FETCHED_MODEL: Final = f"{MODELS_DIRECTORY}/current"
+"""What links to the model in the cache, where it was fetched."""
+CACHE_DIRECTORY: Final = "/var/cache/inferno"
+"""Where the cache of fetched models is mounted."""
 
 
 def selector_labels(name: str) -> dict[str, str]:
     """The labels by which a model's pods are selected. A Deployment's selector cannot change, so neither can these."""
-    return {"app.kubernetes.io/name": "inferno-runtime", INSTANCE: name}
+    return {NAME: SERVES, INSTANCE: name}
 
 
 def labels(name: str) -> dict[str, str]:
@@ -53,12 +72,41 @@ def labels(name: str) -> dict[str, str]:
 
 def label_selector(name: str) -> str:
     """`selector_labels` in the form that the API takes as a parameter."""
-    return ",".join(f"{key}={value}" for key, value in sorted(selector_labels(name).items()))
+    return _selector(selector_labels(name))
+
+
+def _selector(labels: dict[str, str]) -> str:
+    return ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
 
 
 def configmap_name(name: str) -> str:
     """A suffix keeps clear of ConfigMaps that people name after their models."""
     return f"{name}-config"
+
+
+def cache_claim_name(name: str) -> str:
+    """The claim that is made for a model's own cache."""
+    return f"{name}-cache"
+
+
+def prefetch_name(name: str, digest: str) -> str:
+    """The Job that fetches a model; its pods have its name as a label, which has 63 characters at most."""
+    return f"{name[:44]}-prefetch-{digest[:8]}"
+
+
+def prefetch_labels(name: str) -> dict[str, str]:
+    """The labels of that Job's pods."""
+    return {
+        NAME: "inferno-prefetch",
+        INSTANCE: name,
+        "app.kubernetes.io/part-of": "inferno",
+        MANAGED_BY: FIELD_MANAGER,
+    }
+
+
+def headless_name(name: str) -> str:
+    """The name of the Service that names each pod by its own address."""
+    return f"{name}-pods"
 
 
 def service_url(name: str, namespace: str) -> str:

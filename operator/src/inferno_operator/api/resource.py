@@ -10,6 +10,19 @@ from inferno_operator.api import names
 from inferno_operator.api.types import InfernoModelSpec
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Key:
+    """Names an object among those of its kind."""
+
+    namespace: str
+    name: str
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> "Key":
+        """The key of an object of the API."""
+        return cls(body["metadata"]["namespace"], body["metadata"]["name"])
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Which InfernoModel it is; enough to own children and to be reported about."""
@@ -18,6 +31,11 @@ class Identity:
     name: str
     uid: str
     generation: int
+
+    @property
+    def key(self) -> Key:
+        """Its name among InfernoModels."""
+        return Key(self.namespace, self.name)
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> "Identity":
@@ -56,6 +74,11 @@ class Model:
 
     identity: Identity
     spec: InfernoModelSpec
+
+    @property
+    def wanted(self) -> int:
+        """How many pods are to serve it now."""
+        return 0 if self.spec.suspend else self.spec.replicas
 
 
 def parse_spec(body: Mapping[str, Any]) -> InfernoModelSpec:

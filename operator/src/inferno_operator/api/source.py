@@ -1,67 +1,50 @@
-"""Where a model comes from: the forms that ``spec.model.source`` may take.
+"""The rules of ``spec.model``, as CEL for the API server; what sources mean is told in `inferno_runtime.sources`."""
 
-One pair of regular expressions serves both judges: the API server, as CEL, and the operator.
-"""
-
-import re
-from dataclasses import dataclass
 from typing import Any, Final
 
-MAX_LENGTH: Final = 1024
-
-_CLAIM: Final = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
-# No white space, no control characters, and nothing that has a meaning in a URL or a glob: nobody has to guess whether
-# it is decoded.
-_PATH: Final = r"(/[^/\x00-\x20\x7f?#%*\\]+)+"
-SHAPE: Final = f"^(pvc://{_CLAIM}|file://){_PATH}$"
-DOTS: Final = r"/[.][.]?(/|$)"
-
-SHAPE_MESSAGE: Final = (
-    "source must be pvc://CLAIM/PATH or file:///PATH, with neither white space nor any of ? # % * \\ in the path"
-)
-DOTS_MESSAGE: Final = "the path in source must not have . or .. as a component"
+from inferno_runtime import sources
 
 
 def _cel_string(text: str) -> str:
     return "'" + text.replace("\\", "\\\\") + "'"
 
 
-CEL_RULES: Final[Any] = [
-    {"rule": f"self.matches({_cel_string(SHAPE)})", "message": SHAPE_MESSAGE},
-    {"rule": f"!self.matches({_cel_string(DOTS)})", "message": DOTS_MESSAGE},
+def _shape(scheme: str) -> dict[str, str]:
+    pattern = _cel_string(sources.SHAPES[scheme][0])
+    rule = f"!self.startsWith('{scheme}://') || self.matches({pattern})"
+    return {"rule": rule, "message": sources.shape_message(scheme)}
+
+
+_SCHEMES: Final = "|".join(sources.SHAPES)
+SOURCE_RULES: Final[Any] = [
+    {"rule": f"self.matches('^({_SCHEMES})://')", "message": sources.SCHEME_MESSAGE},
+    *map(_shape, sources.SHAPES),
+    {"rule": f"!self.matches({_cel_string(sources.DOTS)})", "message": sources.DOTS_MESSAGE},
+]
+
+FILES_MESSAGE: Final = "files is for a source that is a folder: https://, hf:// or s3:// with a / at its end"
+WEB_FOLDER_MESSAGE: Final = (
+    "an https:// folder needs files, by their names and without *: a web server has no list of them"
+)
+MODEL_RULES: Final[Any] = [
+    {
+        "rule": "!has(self.files) || size(self.files) == 0 || self.source.matches('^(https|hf|s3)://.*/$')",
+        "message": FILES_MESSAGE,
+        "fieldPath": ".files",
+    },
+    {
+        "rule": "!self.source.matches('^https://.*/$') || (has(self.files) && size(self.files) > 0"
+        " && self.files.all(file, !file.contains('*')))",
+        "message": WEB_FOLDER_MESSAGE,
+        "fieldPath": ".source",
+    },
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimSource:
-    """``pvc://CLAIM/PATH``: a file in a PersistentVolumeClaim of the model's namespace; ``path`` is relative to its
-    root.
-    """
-
-    claim: str
-    path: str
-
-
-@dataclass(frozen=True, slots=True)
-class FileSource:
-    """``file:///PATH``: a file that the runtime's image carries; ``path`` is absolute."""
-
-    path: str
-
-
-Source = ClaimSource | FileSource
-
-
-def parse_source(text: str) -> Source:
-    """What ``text`` names. Raises ValueError, in the words of the CEL rules, if it names nothing."""
-    if len(text) > MAX_LENGTH:
-        raise ValueError(f"source must be at most {MAX_LENGTH} characters long")
-    if re.search(SHAPE, text) is None or text.endswith("\n"):
-        raise ValueError(SHAPE_MESSAGE)
-    if re.search(DOTS, text):
-        raise ValueError(DOTS_MESSAGE)
-    scheme, _, rest = text.partition("://")
-    if scheme == "file":
-        return FileSource(rest)
-    claim, _, path = rest.partition("/")
-    return ClaimSource(claim, path)
+def check_model(source: str, files: tuple[str, ...]) -> None:
+    """Raises ValueError in the words of `MODEL_RULES`."""
+    folder = source.endswith("/")
+    if files and not (folder and source.startswith(("https://", "hf://", "s3://"))):
+        raise ValueError(FILES_MESSAGE)
+    if folder and source.startswith("https://") and (not files or any("*" in file for file in files)):
+        raise ValueError(WEB_FOLDER_MESSAGE)

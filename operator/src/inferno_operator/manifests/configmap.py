@@ -3,10 +3,14 @@
 from typing import Any
 
 import yaml
+from pydantic.alias_generators import to_camel
 
 from inferno_operator.api import names
 from inferno_operator.api.resource import Model
-from inferno_operator.api.source import ClaimSource
+from inferno_operator.manifests.source import path_in_pod
+from inferno_runtime.config import LIVE
+
+_OF_THE_FETCH = ("files", "endpoint", "credentials")  # which is over when the runtime begins
 
 
 def render(model: Model) -> dict[str, Any]:
@@ -23,11 +27,16 @@ def document(model: Model) -> dict[str, Any]:
     operator that learns a new setting does not restart every pod.
     """
     spec = model.spec
-    served = spec.model.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
+    server = spec.server
+    if spec.keys_secret:
+        server = server.model_copy(update={"keys_file": f"{names.KEYS_DIRECTORY}/{spec.keys_secret.key}"})
+    served = spec.model.model_dump(
+        mode="json", by_alias=True, exclude_none=True, exclude_defaults=True, exclude=set(_OF_THE_FETCH)
+    )
     sections = {
         "model": served | {"source": f"file://{path_in_pod(model)}"},
         "engine": spec.engine.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True),
-        "server": spec.server.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True),
+        "server": server.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True),
     }
     return {
         "apiVersion": names.API_VERSION,
@@ -37,7 +46,12 @@ def document(model: Model) -> dict[str, Any]:
     }
 
 
-def path_in_pod(model: Model) -> str:
-    """The absolute path of the model's file as the container sees it."""
-    source = model.spec.model.parsed_source()
-    return f"{names.MODELS_DIRECTORY}/{source.path}" if isinstance(source, ClaimSource) else source.path
+def lasting(model: Model) -> dict[str, Any]:
+    """`document` without what a server takes on while it serves: only what is left is worth new pods."""
+    live = {to_camel(name) for name in LIVE}
+    told = document(model)
+    spec = {
+        section: {name: value for name, value in fields.items() if section != "server" or name not in live}
+        for section, fields in told["spec"].items()
+    }
+    return told | {"spec": {section: fields for section, fields in spec.items() if fields}}

@@ -2,12 +2,15 @@
 
 from typing import Any, Final
 
-from pydantic import BaseModel
-
+from inferno_operator import resources
 from inferno_operator.api import names
 from inferno_operator.api.resource import Model
-from inferno_operator.api.source import ClaimSource
+from inferno_operator.manifests import configmap, source
 from inferno_operator.manifests.digest import digest
+from inferno_operator.manifests.merge import strategic_merge
+from inferno_operator.manifests.pod import scheduling, security_context, wire, without_nothing
+from inferno_operator.manifests.source import SCRATCH
+from inferno_runtime.models.facts import ModelFacts
 
 # A large model on slow storage takes long to load. A pod that cannot start says so at once and on its own; this is only
 # for one that hangs.
@@ -17,66 +20,55 @@ _PROBE_SECONDS: Final = 5
 _GRACE_BEYOND_DRAIN_SECONDS: Final = 10
 # A pod on its way out still gets new requests until every node has heard of it; only then may it begin to refuse them.
 _PRE_STOP_SECONDS: Final = 5
-_USER: Final = 65532
 _EVERY_INTERFACE: Final = "0.0.0.0"  # noqa: S104  # the pod's, and nobody else's
-_SCRATCH: Final = "/tmp"  # noqa: S108  # a volume of the pod's own
 
 
-def render(model: Model, config: dict[str, Any], default_image: str) -> dict[str, Any]:
-    """The Deployment of ``model``, whose pods read the ConfigMap ``config``."""
+def render(model: Model, config: dict[str, Any], default_image: str, facts: ModelFacts | None = None) -> dict[str, Any]:
+    """The Deployment of ``model``, whose pods read the ConfigMap ``config``; ``facts``: what the model was found to be."""
     identity = model.identity
     return identity.child("apps/v1", "Deployment", identity.name) | {
         "spec": {
-            "replicas": model.spec.replicas,
+            "replicas": model.wanted,
             "selector": {"matchLabels": names.selector_labels(identity.name)},
             # A new pod serves before an old one goes, so that no request finds the model away.
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
             "progressDeadlineSeconds": STARTUP_SECONDS + 60,
             "revisionHistoryLimit": 2,
-            "template": _template(model, config, default_image),
+            "template": template(model, config, default_image, facts),
         }
     }
 
 
-def _template(model: Model, config: dict[str, Any], default_image: str) -> dict[str, Any]:
-    template = {
-        "metadata": {
-            "labels": names.labels(model.identity.name),
-            "annotations": {names.CONFIG_DIGEST: digest(config["data"])},
-        },
-        "spec": _pod(model, config["metadata"]["name"], default_image),
+def template(model: Model, config: dict[str, Any], default_image: str, facts: ModelFacts | None) -> dict[str, Any]:
+    """The template of the pods."""
+    labels = names.labels(model.identity.name)
+    own = {
+        "metadata": {"labels": labels, "annotations": {names.CONFIG_DIGEST: digest(configmap.lasting(model))}},
+        "spec": _pod(model, config["metadata"]["name"], default_image, facts),
     }
-    template["metadata"]["annotations"][names.TEMPLATE_DIGEST] = digest(template)
-    return template
+    merged = strategic_merge(own, model.spec.pod_template or {})
+    # By these the pods are found, whatever else was merged in.
+    metadata = merged.get("metadata", {})
+    metadata = metadata | {"labels": metadata.get("labels", {}) | labels}
+    annotations = metadata.get("annotations", {}) | {names.TEMPLATE_DIGEST: digest(merged | {"metadata": metadata})}
+    return merged | {"metadata": metadata | {"annotations": annotations}}
 
 
-def _pod(model: Model, config_name: str, default_image: str) -> dict[str, Any]:
+def _pod(model: Model, config_name: str, default_image: str, facts: ModelFacts | None) -> dict[str, Any]:
     spec = model.spec
     pod = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": _PRE_STOP_SECONDS + spec.server.drain_seconds + _GRACE_BEYOND_DRAIN_SECONDS,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": _USER,
-            "runAsGroup": _USER,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "containers": [_container(model, default_image)],
+        "securityContext": security_context(model),
+        "initContainers": source.init_containers(model, spec.image or default_image),
+        "containers": [_container(model, default_image, facts)],
         "volumes": _volumes(model, config_name),
     }
-    asked_for = {
-        "imagePullSecrets": _wire(spec.image_pull_secrets),
-        "nodeSelector": spec.node_selector,
-        "tolerations": _wire(spec.tolerations),
-        "affinity": _wire(spec.affinity),
-        "priorityClassName": spec.priority_class_name,
-        "runtimeClassName": spec.runtime_class_name,
-    }
-    return pod | _without_nothing(asked_for)
+    return pod | scheduling(model)
 
 
-def _container(model: Model, default_image: str) -> dict[str, Any]:
+def _container(model: Model, default_image: str, facts: ModelFacts | None) -> dict[str, Any]:
     spec = model.spec
     container = {
         "name": names.CONTAINER,
@@ -104,8 +96,19 @@ def _container(model: Model, default_image: str) -> dict[str, Any]:
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": _mounts(model),
     }
-    asked_for = {"imagePullPolicy": spec.image_pull_policy, "resources": _wire(spec.resources)}
-    return container | _without_nothing(asked_for)
+    asked_for = {
+        "imagePullPolicy": spec.image_pull_policy,
+        "resources": _resources(model, facts),
+        "env": wire(spec.env),
+    }
+    return container | without_nothing(asked_for)
+
+
+def _resources(model: Model, facts: ModelFacts | None) -> dict[str, Any]:
+    given = resources.render(model.spec, facts)
+    if claims := model.spec.resource_claims:
+        given["claims"] = [{"name": claim.name} for claim in claims]
+    return given
 
 
 def _probe(path: str, failures: int) -> dict[str, Any]:
@@ -121,30 +124,20 @@ def _volumes(model: Model, config_name: str) -> list[dict[str, Any]]:
     volumes: list[dict[str, Any]] = [
         {"name": "config", "configMap": {"name": config_name}},
         {"name": "tmp", "emptyDir": {}},
+        *source.volumes(model),
     ]
-    source = model.spec.model.parsed_source()
-    if isinstance(source, ClaimSource):
-        volumes.append({"name": "models", "persistentVolumeClaim": {"claimName": source.claim}})
-    return volumes
+    if keys := model.spec.keys_secret:
+        volumes.append({"name": "keys", "secret": {"secretName": keys.name}})
+    return volumes + (wire(model.spec.volumes) or [])
 
 
 def _mounts(model: Model) -> list[dict[str, Any]]:
     mounts: list[dict[str, Any]] = [
         {"name": "config", "mountPath": names.CONFIG_DIRECTORY, "readOnly": True},
-        {"name": "tmp", "mountPath": _SCRATCH},
+        {"name": "tmp", "mountPath": SCRATCH},
+        *source.mounts(model),
     ]
-    if isinstance(model.spec.model.parsed_source(), ClaimSource):
-        mounts.append({"name": "models", "mountPath": names.MODELS_DIRECTORY, "readOnly": True})
-    return mounts
-
-
-def _wire(value: BaseModel | tuple[BaseModel, ...] | None) -> Any:
-    """A part of the spec as it stands in YAML."""
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json", by_alias=True, exclude_none=True)
-    return [_wire(item) for item in value] if value else None
-
-
-def _without_nothing(fields: dict[str, Any]) -> dict[str, Any]:
-    """``fields`` without those that were left empty, which the API server would drop too."""
-    return {name: value for name, value in fields.items() if value}
+    if model.spec.keys_secret:
+        # The whole Secret: a single key of it would stay as it was when the Secret changes.
+        mounts.append({"name": "keys", "mountPath": names.KEYS_DIRECTORY, "readOnly": True})
+    return mounts + (wire(model.spec.volume_mounts) or [])

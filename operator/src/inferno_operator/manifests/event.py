@@ -1,5 +1,6 @@
-"""The Event that tells of a change of a model's readiness."""
+"""The Event that tells of a model what happened to it."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -10,23 +11,32 @@ from inferno_operator.manifests.digest import digest
 _NOTE_LENGTH = 1024
 
 
-def render(
-    identity: Identity, *, healthy: bool, reason: str, note: str, now: datetime, instance: str
-) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class News:
+    """What there is to tell about a model; ``reason`` is one word for programs."""
+
+    reason: str
+    note: str
+    healthy: bool = True
+    occasion: str = ""
+    """Tells the same news at another time apart; without one it is told once a generation."""
+
+
+def render(identity: Identity, news: News, *, now: datetime, instance: str) -> dict[str, Any]:
     """An Event about a model. The same news about the same generation has the same name, so it is told once.
 
     ``instance`` is the process that reports it.
     """
-    news = digest([identity.uid, identity.generation, reason, note])
+    named = digest([identity.uid, identity.generation, news.reason, news.note, news.occasion])
     return {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
-        "metadata": {"name": f"{identity.name}.{news[:16]}", "namespace": identity.namespace},
+        "metadata": {"name": f"{identity.name}.{named[:16]}", "namespace": identity.namespace},
         "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-        "type": "Normal" if healthy else "Warning",
-        "reason": reason,
+        "type": "Normal" if news.healthy else "Warning",
+        "reason": news.reason,
         "action": "Reconcile",
-        "note": note if len(note) <= _NOTE_LENGTH else note[: _NOTE_LENGTH - 1] + "…",
+        "note": news.note if len(news.note) <= _NOTE_LENGTH else news.note[: _NOTE_LENGTH - 1] + "…",
         "reportingController": f"{names.GROUP}/{names.FIELD_MANAGER}",
         "reportingInstance": instance[:128],
         "regarding": {

@@ -16,6 +16,12 @@ def render(model: Model) -> dict[str, Any]:
         "protocol": "TCP",
         "appProtocol": "http",
     }
-    return identity.child("v1", "Service", identity.name) | {
-        "spec": {"type": "ClusterIP", "selector": names.selector_labels(identity.name), "ports": [port]}
+    made = identity.child("v1", "Service", identity.name)
+    made["metadata"]["labels"][names.ROLE] = names.ROLE_ADDRESS
+    return made | {
+        "spec": {
+            "type": model.spec.network.service_type,
+            "selector": names.selector_labels(identity.name),
+            "ports": [port],
+        }
     }

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from inferno_runtime.backends.base import Backend, Encoder, Tokenizer, Tuner
-from inferno_runtime.backends.onnx.layout import is_onnx
 from inferno_runtime.config import EngineConfig
+from inferno_runtime.models.layout import is_onnx
 
 
 def load_backend(path: str, config: EngineConfig, tuner: Tuner | None = None) -> Backend:

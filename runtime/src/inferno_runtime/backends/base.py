@@ -10,14 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from inferno_runtime.config import Task
+from inferno_runtime.models.errors import ModelError as ModelError  # for those who load models
 
 if TYPE_CHECKING:  # the server's process uses these types too, and would pay for numpy's 20 MB
     import numpy as np
     from numpy.typing import NDArray
-
-
-class ModelError(Exception):
-    """A model that cannot be served; the message is one line that says which file and why."""
 
 
 class BackendError(Exception):

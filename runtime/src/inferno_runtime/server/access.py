@@ -79,6 +79,10 @@ class Access:
         self._limits = Limits(config.requests_per_minute, config.tokens_per_minute, config.max_connections)
         self._accounts = Accounts(Store(config.limits_store))
 
+    def limit(self, config: ServerConfig) -> None:
+        """From the next request on these are the limits."""
+        self._limits = Limits(config.requests_per_minute, config.tokens_per_minute, config.max_connections)
+
     async def watch(self) -> None:
         """Look after the keys' file, for ever."""
         if self._keys is not None:

@@ -19,6 +19,7 @@ from inferno_runtime.server.context import Context
 from inferno_runtime.server.logging import configure
 from inferno_runtime.server.metrics import Metrics
 from inferno_runtime.server.registry import Registry, Served
+from inferno_runtime.server.reload import Origin, Reloader
 from inferno_runtime.server.tracing import load_tracer
 from inferno_runtime.server.transport import affordable_connections
 from inferno_runtime.worker.client import EngineClient
@@ -27,20 +28,22 @@ _log = logging.getLogger(__name__)
 _LAST_WORDS_SECONDS = 2.0  # for the error events of streams that were cut off
 
 
-async def serve(config: RuntimeConfig) -> int:
+async def serve(config: RuntimeConfig, origin: Origin | None = None) -> int:
     """Serve `config` until a signal ends it. Returns the exit status of the process.
+
+    origin: where it came from, if that may change meanwhile.
 
     Raises `ModelError`, `AccessError`, `TracingError` or `OSError` where a model cannot be served, its keys or limits cannot
     be used, requests cannot be traced as the configuration asks, or the address cannot be listened on.
     """
     configure(config.server)
-    return await Server(config).run()
+    return await Server(config, origin).run()
 
 
 class Server:
     """One server, its engines and the signals that end it."""
 
-    def __init__(self, config: RuntimeConfig) -> None:
+    def __init__(self, config: RuntimeConfig, origin: Origin | None = None) -> None:
         self.url = ""  # the API's base URL, once the server listens
         self._config = config
         engines = [EngineClient(served) for served in config.models]
@@ -48,6 +51,7 @@ class Server:
         metrics = Metrics(lambda: [(served.name, served.engine.stats) for served in registry])
         tracer = load_tracer(config.server)
         self._context = Context(config, registry, metrics, time.time(), Access(config.server), tracer=tracer)
+        self._reloader = Reloader(origin, self._context) if origin is not None else None
         self._http: HTTPServer = http_server(application(self._context), affordable_connections())
         self._end = asyncio.Event()  # set by the first signal
         self._at_once = asyncio.Event()  # set by the second
@@ -57,12 +61,15 @@ class Server:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
-        watching = asyncio.create_task(self._context.access.watch())
+        watching = [asyncio.create_task(self._context.access.watch())]
+        if self._reloader is not None:
+            watching.append(asyncio.create_task(self._reloader.watch()))
         try:
             self.url = self._listen()
             return await self._serve()
         finally:
-            watching.cancel()
+            for task in watching:
+                task.cancel()
             self._http.stop()
             await self._stop_engines()
             if self._context.tracer is not None:

@@ -13,7 +13,7 @@ from inferno_runtime.backends import load_tokenizer
 from inferno_runtime.backends.base import ModelError, ModelInfo, Tokenizer
 from inferno_runtime.config import ServedModel, Task
 from inferno_runtime.engine.request import EmbeddingRequest, Priority, Request, Sampling
-from inferno_runtime.models.source import locate
+from inferno_runtime.models.source import hold, locate
 from inferno_runtime.worker.depth import Depth
 from inferno_runtime.worker.draft import check_vocabulary, draft_path
 from inferno_runtime.worker.encoding import Encoding
@@ -111,6 +111,7 @@ class EngineClient:
     async def start(self) -> None:
         """Load the model and wait until it has answered a token. Raises `ModelError`."""
         source = await asyncio.to_thread(locate, self.served.model)
+        hold(source)
         self._path = str(source)
         draft = await asyncio.to_thread(draft_path, self.served.engine)
         self.tokenizer = await asyncio.to_thread(load_tokenizer, self._path)

@@ -1,4 +1,4 @@
 """ONNX models on onnxruntime.
 
-`layout`, `proto`, `pieces` and `vocabulary` are for the server's process too and import neither numpy nor onnxruntime.
+`pieces` and `vocabulary` are for the server's process too and import neither numpy nor onnxruntime.
 """

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from inferno_runtime.backends.base import BackendError, MemoryTraits, ModelError, OutOfMemory, Saved, Span
 from inferno_runtime.backends.onnx.cache import Block, Cache
 from inferno_runtime.backends.onnx.graph import DecoderGraph
-from inferno_runtime.backends.onnx.layout import Layout
 from inferno_runtime.backends.onnx.pieces import vocabulary
-from inferno_runtime.backends.onnx.proto import Description, describe
 from inferno_runtime.backends.onnx.session import Session, model_info
 from inferno_runtime.backends.onnx.vocabulary import logit_count, read_spec
 from inferno_runtime.config import EngineConfig
 from inferno_runtime.memory import memory_available
+from inferno_runtime.models.layout import Layout
+from inferno_runtime.models.onnx import Description, describe
 
 _DEFAULT_CONTEXT = 8192  # tokens
 _DEFAULT_MICRO_BATCH = 512  # tokens

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inferno_runtime.backends.base import BackendError, ModelError
-from inferno_runtime.backends.onnx.layout import Layout
 from inferno_runtime.backends.onnx.pieces import vocabulary
 from inferno_runtime.backends.onnx.pooling import pool, stated_pooling
-from inferno_runtime.backends.onnx.proto import describe
 from inferno_runtime.backends.onnx.session import Node, Session, model_info
 from inferno_runtime.backends.onnx.vocabulary import read_spec
 from inferno_runtime.config import EngineConfig
 from inferno_runtime.memory import memory_available
+from inferno_runtime.models.layout import Layout
+from inferno_runtime.models.onnx import describe
 
 _DEFAULT_CONTEXT = 8192  # tokens
 _MAX_BATCH = 2048  # tokens; the time that a batch may take ends it sooner

@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 
 from inferno_runtime.backends.base import BackendError, ModelError
 from inferno_runtime.backends.onnx.cache import Block, Plane
-from inferno_runtime.backends.onnx.layout import Layout
 from inferno_runtime.backends.onnx.session import Node, Session, failure
+from inferno_runtime.models.layout import PAST_INPUT, Layout
 
-_PAST = re.compile(r"past\w*\.(\d+)\.(key|value)")
 _PRESENT = re.compile(r"present\w*\.(\d+)\.(key|value)")
 _KEPT = ("num_logits_to_keep", "logits_to_keep")
 _BRANCH = "use_cache_branch"  # of optimum's merged graphs: whether there is a past
@@ -122,7 +121,7 @@ class DecoderGraph:
 
     def _find_planes(self, layout: Layout) -> list[Plane]:
         """The cache's tensors by their shapes."""
-        past = {match.groups(): node for name, node in self._inputs.items() if (match := _PAST.fullmatch(name))}
+        past = {match.groups(): node for name, node in self._inputs.items() if (match := PAST_INPUT.fullmatch(name))}
         present = {m.groups(): node for name, node in self._session.outputs.items() if (m := _PRESENT.fullmatch(name))}
         if not past:
             raise ModelError(f"{self._model}: it has no input 'past_key_values.0.key'; {_HOW_TO_EXPORT}")
@@ -163,7 +162,7 @@ class DecoderGraph:
         if "input_ids" not in self._inputs:
             raise ModelError(f"{self._model}: it has no input 'input_ids'")
         for name, node in self._inputs.items():
-            if name not in _PLAIN and not _PAST.fullmatch(name):
+            if name not in _PLAIN and not PAST_INPUT.fullmatch(name):
                 raise ModelError(f"{self._model}: nothing is known here to fill its input '{name}' with")
             if name in _PLAIN[:3] and len(node.shape) != 2:
                 raise ModelError(f"{self._model}: input '{name}' has {len(node.shape)} dimensions, not 2")

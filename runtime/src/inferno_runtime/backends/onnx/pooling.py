@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inferno_runtime.backends.base import ModelError
-from inferno_runtime.backends.onnx.layout import Layout
+from inferno_runtime.models.layout import Layout
 
 Floats = NDArray[np.float32]
 Counts = NDArray[np.int64]

@@ -10,10 +10,10 @@ import onnxruntime
 from numpy.typing import DTypeLike
 
 from inferno_runtime.backends.base import BackendError, ModelError, ModelInfo, OutOfMemory
-from inferno_runtime.backends.onnx.layout import Layout
-from inferno_runtime.backends.onnx.proto import Description
 from inferno_runtime.config import EngineConfig, Task
 from inferno_runtime.cpu import cpu_quota
+from inferno_runtime.models.layout import Layout
+from inferno_runtime.models.onnx import Description
 
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _FATAL = 4  # of onnxruntime's severities: anything less is in the exceptions as well

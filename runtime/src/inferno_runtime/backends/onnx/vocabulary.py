@@ -8,10 +8,9 @@ from typing import Any
 import tokenizers
 
 from inferno_runtime.backends.base import ModelError
-from inferno_runtime.backends.onnx.layout import Layout
 from inferno_runtime.backends.onnx.pieces import pieces, special_spellings, vocabulary
-from inferno_runtime.backends.onnx.proto import Description, describe
-from inferno_runtime.config import Task
+from inferno_runtime.models.layout import Layout
+from inferno_runtime.models.onnx import Description, describe
 
 _MOST_TOKENS = 1 << 22  # that anybody has in a vocabulary
 # Control tokens of these spellings end a turn, whether or not a model's files say so.
@@ -39,7 +38,7 @@ class OnnxVocabulary:
         """Raises `ModelError`."""
         layout = Layout.find(path)
         description = describe(layout.model)
-        self.task = stated_task(layout, description)
+        self.task = layout.task(description)
         self.context_train = layout.window if self.task == "embed" else layout.positions
         spec = read_spec(layout.tokenizer)
         try:
@@ -51,7 +50,7 @@ class OnnxVocabulary:
         self.bos = _spelling(layout, "bos", spelled)
         self.eos = _spelling(layout, "eos", spelled)
         self.end_tokens = _end_tokens(layout, special, self.eos)
-        self.chat_template = _chat_template(layout)
+        self.chat_template = layout.chat_template
         self._parsing = _open(layout.tokenizer)
         self._plain = _open(layout.tokenizer)
         self._plain.encode_special_tokens = True  # as the text that they are
@@ -60,11 +59,6 @@ class OnnxVocabulary:
         tokenizer = self._parsing if parse_special else self._plain
         ids: list[int] = tokenizer.encode(text, add_special_tokens=add_special).ids
         return ids
-
-
-def stated_task(layout: Layout, description: Description) -> Task:
-    """What the model was made for: one that gives logits generates, unless it was laid out to embed."""
-    return "generate" if "logits" in description.outputs and not layout.embeds else "embed"
 
 
 def logit_count(layout: Layout, description: Description) -> int:
@@ -121,14 +115,3 @@ def _end_tokens(layout: Layout, special: Mapping[int, str], eos: str) -> frozens
         stated = source.get("eos_token_id")
         ends.update(token for token in (stated if isinstance(stated, list) else [stated]) if isinstance(token, int))
     return frozenset(ends)
-
-
-def _chat_template(layout: Layout) -> str | None:
-    path = layout.path("chat_template.jinja")
-    if path is not None:
-        return path.read_text(encoding="utf-8")
-    stated = layout.tokenizer_config.get("chat_template") or layout.json("chat_template.json").get("chat_template")
-    if isinstance(stated, list):  # several by name
-        named = {item.get("name"): item.get("template") for item in stated if isinstance(item, dict)}
-        stated = named.get("default")
-    return stated if isinstance(stated, str) else None

@@ -13,11 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from inferno_runtime.backends.base import ModelError
+from inferno_runtime.models.errors import ModelError
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types
 _LONGEST_VARINT = 10  # bytes
 _LARGEST = 1 << 31  # dimension of an input or output that anybody has
+_MOST_FIELDS = 4_000_000  # a large model has some hundred thousand
+_MOST_DIMENSIONS = 16
+_MOST_WEIGHTS = 1 << 63
 _EXTERNAL = 1  # TensorProto.DataLocation
 _STRING = 8
 # TensorProto.DataType: the name, and the bits of an element.
@@ -94,6 +97,7 @@ class _Reader:
         self._path = path
         self._data = data
         self._found = Description()
+        self._fields = 0
 
     def read(self) -> Description:
         try:
@@ -157,6 +161,8 @@ class _Reader:
         for part in self._parts(tensor.start, tensor.end):
             if part.number == 1:
                 dimensions += [part.value] if part.start == part.end else self._packed(part)
+                if len(dimensions) > _MOST_DIMENSIONS:
+                    raise _Malformed(f"a weight has more than {_MOST_DIMENSIONS} dimensions")
             elif part.number == 2:
                 kind = part.value
             elif part.number == 8:
@@ -184,6 +190,8 @@ class _Reader:
             raise _Malformed(f"{claim}, and holds {payload} bytes")
         if kind != _STRING:
             self._found.parameters += count
+            if self._found.parameters >= _MOST_WEIGHTS:
+                raise _Malformed(f"{claim}, which is more than any memory")
             self._found.weights[type_name] += size
         return name
 
@@ -207,8 +215,8 @@ class _Reader:
         return self._data[part.start : part.end].decode("utf-8", "replace")
 
     def _packed(self, part: _Part) -> list[int]:
-        numbers, at = [], part.start
-        while at < part.end:
+        numbers, at = list[int](), part.start
+        while at < part.end and len(numbers) <= _MOST_DIMENSIONS:
             number, at = self._varint(at, part.end)
             numbers.append(_signed(number))
         return numbers
@@ -216,6 +224,9 @@ class _Reader:
     def _parts(self, start: int, end: int) -> Iterator[_Part]:
         at = start
         while at < end:
+            self._fields += 1
+            if self._fields > _MOST_FIELDS:
+                raise _Malformed(f"it has more than {_MOST_FIELDS} fields")
             key, at = self._varint(at, end)
             number, wire = key >> 3, key & 7
             if wire == _VARINT:

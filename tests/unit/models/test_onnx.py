@@ -1,5 +1,6 @@
 """What is read of ONNX files and folders before a library sees them."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from inferno_runtime.backends.base import ModelError
-from inferno_runtime.backends.onnx.encoder import batches
-from inferno_runtime.backends.onnx.layout import Layout
-from inferno_runtime.backends.onnx.proto import describe
+from inferno_runtime.models.errors import ModelError
+from inferno_runtime.models.inspect import inspect
+from inferno_runtime.models.layout import Layout
+from inferno_runtime.models.onnx import describe
 
 
 def model() -> onnx.ModelProto:
@@ -88,6 +89,30 @@ def test_a_weight_must_be_what_it_claims(dimensions: tuple[int, ...], held: str,
     assert held in refusal
 
 
+def test_a_weight_has_no_more_dimensions_than_anybody_needs(tmp_path: Path) -> None:
+    changed = model()
+    changed.graph.initializer[0].dims[:] = [1] * 100_000  # whose product would take for ever, if they were large
+    path = tmp_path / "model.onnx"
+    path.write_bytes(changed.SerializeToString())
+    assert "more than 16 dimensions" in (refused(path) or "")
+
+
+NO_MODELS = {
+    "empty": (b"", "it is empty"),
+    "no graph": (b"\x08\x08", "it has no graph"),
+    "a page": (b"<html>please log in</html>", "not an ONNX file"),
+    "a length beyond the end": (b"\x3a\xff\xff\xff\xff\x0f", "bytes begins at byte"),
+    "a number without end": (b"\xff" * 20, "a number that does not end"),
+}
+
+
+@pytest.mark.parametrize(("data", "message"), NO_MODELS.values(), ids=NO_MODELS)
+def test_what_is_no_model(data: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(data)
+    assert message in (refused(path) or "")
+
+
 @pytest.mark.parametrize(
     ("files", "chosen"),
     [
@@ -149,12 +174,77 @@ def test_the_window(files: dict[str, str], window: int, tmp_path: Path) -> None:
     assert Layout.find(tmp_path).window == window
 
 
-@given(lengths=st.lists(st.integers(1, 600), max_size=60), most=st.integers(16, 1024))
-def test_batches_hold_every_text_once_and_little_padding(lengths: list[int], most: int) -> None:
-    made = list(batches(lengths, most))
-    assert sorted(index for batch in made for index in batch) == list(range(len(lengths)))
-    for batch in made:
-        sizes = [lengths[index] for index in batch]
-        padded = len(batch) * max(sizes)
-        assert len(batch) == 1 or padded <= most
-        assert padded - sum(sizes) <= max(256, 0.125 * padded)
+def decoder(folder: Path, **past: tuple[str | int, ...]) -> None:
+    """A folder with a graph that has such inputs, and logits."""
+    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in past.items()]
+    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ("batch", "tokens", 77))]
+    weight = numpy_helper.from_array(np.zeros((3, 5), np.float16), "w")
+    graph = helper.make_graph([helper.make_node("Identity", ["w"], ["logits"])], "graph", inputs, outputs, [weight])
+    onnx.save(helper.make_model(graph), folder / "model.onnx")
+
+
+def test_what_a_decoder_is(tmp_path: Path) -> None:
+    past = {
+        f"past_key_values.{layer}.{kind}": ("batch", 2, "past", 8) for layer in range(3) for kind in ("key", "value")
+    }
+    decoder(tmp_path, **past)
+    (tmp_path / "config.json").write_text('{"model_type": "llama", "n_positions": 99, "vocab_size": 77}')
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "LlamaTokenizerFast"}')
+    (tmp_path / "chat_template.jinja").write_text("{% for tool in tools %}{{ tool }}{% endfor %}")
+    (tmp_path / "model_int8.onnx").write_bytes(b"x" * 1_000_000)
+    facts = inspect(tmp_path)
+    assert (facts.format, facts.architecture, facts.quantization, facts.parameters) == ("onnx", "llama", "F16", 15)
+    assert (facts.context_length, facts.vocabulary_size, facts.tokenizer) == (99, 77, "LlamaTokenizerFast")
+    assert facts.capabilities == ("generate", "chat", "tools")
+    assert facts.cache_values_per_token == 3 * 2 * 2 * 8
+    assert facts.size_bytes is not None
+    assert facts.size_bytes < 1_000_000, "another graph in the folder is not loaded"
+
+
+def test_what_an_encoder_is(tmp_path: Path) -> None:
+    (tmp_path / "onnx").mkdir()
+    onnx.save(model(), tmp_path / "onnx" / "model.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    (tmp_path / "config.json").write_text('{"model_type": "bert", "max_position_embeddings": 512}')
+    (tmp_path / "sentence_bert_config.json").write_text('{"max_seq_length": 256}')
+    facts = inspect(tmp_path)
+    assert (facts.context_length, facts.capabilities, facts.chat_template) == (256, ("embed",), False)
+    assert facts.size_bytes == sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
+    assert inspect(tmp_path / "onnx" / "model.onnx").context_length == 256, "by its file it is the same model"
+
+
+HOSTILE_SETTINGS = {
+    "not JSON": ("config.json", "{", "config.json: not JSON"),
+    "a list": ("config.json", "[]", "config.json: not a JSON object"),
+    "endless": ("config.json", "[" * 100_000, "config.json: not JSON"),
+    "larger than any": ("tokenizer_config.json", " " * (16 * 1024 * 1024 + 1), "larger than any file of settings"),
+    "a graph elsewhere": (
+        "genai_config.json",
+        '{"model": {"decoder": {"filename": "../model.onnx"}}}',
+        "names ../model.onnx, and there is no such file",
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "text", "message"), HOSTILE_SETTINGS.values(), ids=HOSTILE_SETTINGS)
+def test_settings_that_cannot_be_read_are_told(name: str, text: str, message: str, tmp_path: Path) -> None:
+    decoder(tmp_path)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ModelError, match=message) as caught:
+        inspect(tmp_path)
+    assert str(tmp_path) not in str(caught.value), "files are named as in the folder"
+
+
+ODD_SETTINGS = {
+    "numbers as text": {"num_hidden_layers": "3", "vocab_size": True, "hidden_size": -1},
+    "huge numbers": {"num_hidden_layers": 10**30, "num_attention_heads": 10**30, "max_position_embeddings": 10**30},
+    "text elsewhere": {"architectures": "LlamaForCausalLM", "text_config": [], "model_type": {"a": 1}},
+}
+
+
+@pytest.mark.parametrize("settings", ODD_SETTINGS.values(), ids=ODD_SETTINGS)
+def test_settings_that_say_something_odd_say_nothing(settings: dict[str, object], tmp_path: Path) -> None:
+    decoder(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    facts = inspect(tmp_path)
+    assert (facts.vocabulary_size, facts.hidden_size, facts.context_length) == (None, None, None)
+    assert facts.cache_values_per_token is None

@@ -1,25 +1,38 @@
 """Which file of a folder is what: sentence-transformers', optimum's and onnxruntime-genai's layouts, or a file by itself."""
 
-import json
-from collections.abc import Iterable
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from inferno_runtime.backends.base import ModelError
-
-_SUBFOLDER = "onnx"  # where many repositories keep the graph; its other files are one level up
-# Of several files the first of these is taken: full precision before anything smaller, and one graph before its parts.
-_PREFERRED = (
-    "model.onnx",
-    "decoder_model_merged.onnx",
-    "model_fp16.onnx",
-    "decoder_model_merged_fp16.onnx",
-    "model_quantized.onnx",
-    "decoder_model_merged_quantized.onnx",
+from inferno_runtime.config import Task
+from inferno_runtime.models.errors import ModelError
+from inferno_runtime.models.files import (
+    GENAI_CONFIG,
+    ONNX_FOLDER,
+    main_file,
+    model_files,
+    read_json,
+    read_object,
+    read_text,
 )
+from inferno_runtime.models.onnx import Description
+
 _SENTENCE_TRANSFORMERS = ("modules.json", "1_Pooling/config.json", "sentence_bert_config.json")
+_TEMPLATES = ("chat_template.jinja", "chat_template.json")
+_GENERATION = (GENAI_CONFIG, "generation_config.json")  # which only a model that generates has
+SETTINGS = (
+    "config.json",
+    *_GENERATION,
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    *_TEMPLATES,
+    *_SENTENCE_TRANSFORMERS,
+)
+"""The small files that say what a model is; together with the graph they are all that its `Layout` reads."""
+PAST_INPUT = re.compile(r"past\w*\.(\d+)\.(key|value)")
+"""What the inputs are called that hold the cache, by layer."""
 _POSITIONS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length", "n_ctx")
 _OFFSET_POSITIONS = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl", "longformer"})
 _NO_LIMIT = 1 << 31  # tokens: what a tokenizer that knows of none puts in the place of its limit
@@ -43,13 +56,20 @@ class Layout:
         """The layout of a folder, or of a file with its tokenizer beside it. Raises `ModelError`."""
         if not source.is_dir():
             beside = source.parent
-            above = (beside.parent,) if beside.name == _SUBFOLDER else ()
+            above = (beside.parent,) if beside.name == ONNX_FOLDER else ()
             return cls(source, source, (beside, *above))
-        named = _read_json(source / "genai_config.json").get("model", {}).get("decoder", {}).get("filename")
-        model = source / named if named else _choose(source)
-        if not model.is_file():
-            raise ModelError(f"{source}: genai_config.json names {named}, and there is no such file")
-        return cls(source, model, tuple(dict.fromkeys((source, model.parent))))
+        try:
+            return cls.of(source, main_file(source, model_files(source)))
+        except ModelError as error:
+            raise ModelError(f"{source}: {error}") from None
+
+    @classmethod
+    def of(cls, folder: Path, graph: str) -> "Layout":
+        """The layout of a folder whose graph is, or will be, the file of that name. Raises `ModelError`."""
+        if not graph.endswith(".onnx"):
+            raise ModelError(f"{graph} is no ONNX model")
+        model = folder / graph
+        return cls(folder, model, tuple(dict.fromkeys((folder, model.parent))))
 
     def path(self, name: str) -> Path | None:
         """The file of this name, if there is one."""
@@ -58,7 +78,7 @@ class Layout:
     def json(self, name: str) -> dict[str, Any]:
         """The object in a file; empty if there is no such file. Raises `ModelError` if it is something else."""
         path = self.path(name)
-        return _read_json(path) if path else {}
+        return read_object(path) if path else {}
 
     @property
     def tokenizer(self) -> Path:
@@ -71,8 +91,8 @@ class Layout:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The model's configuration in transformers' terms, whoever wrote it."""
-        genai = self.json("genai_config.json").get("model", {})
-        decoder = genai.get("decoder", {})
+        genai = _object(self.json(GENAI_CONFIG).get("model"))
+        decoder = _object(genai.get("decoder"))
         known = {
             "model_type": genai.get("type"),
             "vocab_size": genai.get("vocab_size"),
@@ -84,8 +104,7 @@ class Layout:
             "head_dim": decoder.get("head_size"),
         }
         stated = self.json("config.json")
-        text = stated.get("text_config")  # of a model that sees or hears as well
-        merged = {**stated, **text} if isinstance(text, dict) else stated
+        merged = stated | _object(stated.get("text_config"))  # of a model that sees or hears as well
         return {name: value for name, value in known.items() if value is not None} | merged
 
     @cached_property
@@ -98,11 +117,37 @@ class Layout:
         """Whether it was laid out as sentence-transformers do it."""
         return any(self.path(name) for name in _SENTENCE_TRANSFORMERS)
 
+    def task(self, description: Description | None) -> Task:
+        """What the model was made for: one that gives logits generates, unless it was laid out to embed.
+
+        Without the graph's description it goes by what the settings say.
+        """
+        if self.embeds:
+            return "embed"
+        if description is not None:
+            return "generate" if "logits" in description.outputs else "embed"
+        stated = self.config.get("architectures")
+        names = stated if isinstance(stated, list) else []
+        causal = any(str(name).endswith(("ForCausalLM", "LMHeadModel")) for name in names)
+        return "generate" if causal or any(self.path(name) for name in _GENERATION) else "embed"
+
+    @property
+    def chat_template(self) -> str | None:
+        """The jinja template of chats, if there is one. Raises `ModelError`."""
+        path = self.path(_TEMPLATES[0])
+        if path is not None:
+            return read_text(path)
+        stated = self.tokenizer_config.get("chat_template") or self.json(_TEMPLATES[1]).get("chat_template")
+        if isinstance(stated, list):  # several by name
+            named = {item.get("name"): item.get("template") for item in stated if isinstance(item, dict)}
+            stated = named.get("default")
+        return stated if isinstance(stated, str) else None
+
     @property
     def modules(self) -> list[str]:
         """The names of the modules that sentence-transformers puts one behind the other."""
         path = self.path("modules.json")
-        listed = _load(path) if path else []
+        listed = read_json(path) if path else []
         if not isinstance(listed, list):
             raise ModelError(f"{path}: not a list of modules")
         return [str(item.get("type", "")).rpartition(".")[2] for item in listed if isinstance(item, dict)]
@@ -131,39 +176,9 @@ class Layout:
         return self.model.stat().st_size
 
 
-def _choose(folder: Path) -> Path:
-    found = [path for place in (folder, folder / _SUBFOLDER) for path in sorted(place.glob("*.onnx"))]
-    for name in _PREFERRED:
-        for path in found:
-            if path.name == name:
-                return path
-    models = [path for path in found if path.name.startswith("model")] or found
-    if not models:
-        raise ModelError(f"{folder}: a folder without an ONNX model (*.onnx or {_SUBFOLDER}/*.onnx)")
-    if len(models) > 1:
-        raise ModelError(f"{folder}: several ONNX models ({_names(models, folder)}); name one of the files")
-    return models[0]
-
-
-def _names(paths: Iterable[Path], folder: Path) -> str:
-    return ", ".join(str(path.relative_to(folder)) for path in paths)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """The object in a file; empty if there is no such file."""
-    content = _load(path) if path.is_file() else {}
-    if not isinstance(content, dict):
-        raise ModelError(f"{path}: not a JSON object")
-    return content
-
-
-def _load(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelError(f"{path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: not JSON: {error}") from error
+def _object(value: object) -> dict[str, Any]:
+    """A JSON object; an empty one for anything that is none."""
+    return value if isinstance(value, dict) else {}
 
 
 def _count(value: object) -> int:

@@ -1,0 +1,101 @@
+"""``inferno fetch`` and ``inferno inspect``: in a pod they run before the model is served; on a laptop by hand."""
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from inferno_runtime.config import RuntimeConfig
+from inferno_runtime.fetch import report
+from inferno_runtime.fetch.arguments import DEFAULT_CACHE
+from inferno_runtime.fetch.cache import Cache
+from inferno_runtime.fetch.errors import BadSource, FetchError, NoModelFound, NotFound
+from inferno_runtime.fetch.model import Fetcher, Wanted
+from inferno_runtime.models.errors import ModelError
+from inferno_runtime.models.facts import ModelFacts
+from inferno_runtime.models.inspect import inspect
+from inferno_runtime.sources import FileSource, RemoteSource, parse_source
+
+_log = logging.getLogger(__name__)
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Runs one of the commands; the process's exit status."""
+    report.configure_log()
+    try:
+        wanted = _wanted(arguments.source, tuple(arguments.files), arguments.sha256, arguments.endpoint)
+        result = _inspect(wanted) if arguments.command == "inspect" else _fetch(wanted, arguments)
+    except FetchError as error:
+        print(f"inferno: {error}", file=sys.stderr)
+        report.leave(report.failure(error.reason, str(error)))
+        return 1
+    report.leave(report.success(result))
+    return 0
+
+
+def localized(config: RuntimeConfig, cache: Path = DEFAULT_CACHE) -> RuntimeConfig:
+    """The configuration with every remote source fetched, and named by where it is then. Raises `FetchError`."""
+    models = []
+    for served in config.models:
+        model = served.model
+        if not model.source.startswith("file:"):
+            wanted = _wanted(model.source, model.files, model.sha256, model.endpoint)
+            if isinstance(wanted, Wanted):
+                report.configure_log()
+                fetched = Fetcher().fetch(wanted, Cache(cache), user=served.name)
+                model = model.model_copy(update={"source": fetched.folder.as_uri(), "files": (), "endpoint": None})
+        models.append(served.model_copy(update={"model": model}))
+    return config.model_copy(update={"models": tuple(models)})
+
+
+def _wanted(source: str, files: tuple[str, ...], sha256: str | None, endpoint: str | None) -> Wanted | Path:
+    try:
+        parsed = parse_source(source)
+    except ValueError as error:
+        raise BadSource(str(error)) from None
+    if isinstance(parsed, FileSource):
+        return Path(parsed.path)
+    if not isinstance(parsed, RemoteSource):
+        raise BadSource(f"{source} is what a cluster mounts; it cannot be fetched")
+    return Wanted(parsed, files, sha256, endpoint)
+
+
+def _inspect(wanted: Wanted | Path) -> dict[str, Any]:
+    facts = Fetcher().inspect(wanted) if isinstance(wanted, Wanted) else _inspect_path(wanted)
+    print(json.dumps(facts.wire(), indent=2))
+    return {"model": facts.wire()}
+
+
+def _inspect_path(path: Path) -> ModelFacts:
+    try:
+        return inspect(path)
+    except FileNotFoundError:
+        raise NotFound(f"{path}: no such file") from None
+    except OSError as error:
+        raise NotFound(f"{path}: {error.strerror}") from None
+    except ModelError as error:
+        raise NoModelFound(f"{path}: {error}") from None
+
+
+def _fetch(wanted: Wanted | Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    if isinstance(wanted, Path):
+        raise BadSource(f"{wanted} is here already; there is nothing to fetch")
+    cache = Cache(arguments.cache)
+    fetched = Fetcher().fetch(wanted, cache, limit=arguments.cache_limit, user=arguments.user)
+    if arguments.link is not None:
+        _link(arguments.link, fetched.folder)
+    _log.info(
+        "%s: %d of %d bytes were fetched, digest %s", fetched.folder, fetched.fetched, fetched.size, fetched.sha256
+    )
+    print(fetched.folder)
+    return fetched.wire()
+
+
+def _link(path: Path, target: Path) -> None:
+    """Makes ``path`` a symbolic link to ``target``, in place of one that may be there."""
+    scratch = path.with_name(f"{path.name}.new")
+    scratch.unlink(missing_ok=True)
+    scratch.symlink_to(target)
+    scratch.rename(path)
