@@ -102,6 +102,17 @@ class Sandbox:
             raise SandboxError(f"{' '.join(map(str, command))} on the node: {done.stderr.strip()}")
         return done.stdout
 
+    @contextlib.contextmanager
+    def without(self, component: str) -> Iterator[None]:
+        """A component is killed, and stays away for the length of a ``with``."""
+        hold = self.folder / "held" / component
+        hold.touch()
+        try:
+            self.enter("pkill", "-KILL", "-x", component)
+            yield
+        finally:
+            hold.unlink()
+
     def import_image(self, archive: Path) -> None:
         """Gives the node the images of an archive as ``docker save`` writes it."""
         self._ctr("import", archive)

@@ -1,8 +1,10 @@
 """A namespace with models in it, in which the *restricted* Pod Security Standard is enforced, and clients of theirs."""
 
+import contextlib
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from tests.cluster.waiting import until
@@ -12,6 +14,8 @@ from tests.operator.namespace import Namespace
 
 READY_SECONDS = 300.0
 CLAIM = "models"
+# For models under load: a client has its limits by default.
+UNLIMITED = {"server": {"requestsPerMinute": 0, "tokensPerMinute": 0, "maxConnections": 0}}
 _numbers = itertools.count(1)
 
 
@@ -45,6 +49,23 @@ class Place(Namespace):
         """Waits until the model, as it is now wanted, is ready."""
         return self.until_condition("Ready", "True", reason, name, READY_SECONDS)
 
+    def leaving(self, name: str = "tiny") -> list[str]:
+        """The names of a model's pods that are on their way out."""
+        pods = self.list_all("pods", f"--selector=app.kubernetes.io/instance={name}")
+        return [pod["metadata"]["name"] for pod in pods if pod["metadata"].get("deletionTimestamp")]
+
+    def until_gone(self, pods: Sequence[str]) -> None:
+        """Waits until none of these pods is there."""
+        until(f"{', '.join(pods)} to go", lambda: all(self.get("pod", name) is None for name in pods), READY_SECONDS)
+
+    def restarts(self, name: str = "tiny") -> int:
+        """How often containers of a model's pods have been started again."""
+        return sum(each["restartCount"] for pod in self.pods(name) for each in pod["status"]["containerStatuses"])
+
+    def images(self, name: str = "tiny") -> set[str]:
+        """What a model's pods run."""
+        return {container["image"] for pod in self.pods(name) for container in pod["spec"]["containers"]}
+
     def run_client(self, command: Sequence[str], claim: str | None = None) -> str:
         """What a Job prints that runs Python in the cluster. Raises AssertionError with what it said if it fails."""
         name = f"client-{next(_numbers)}"
@@ -69,6 +90,18 @@ class Place(Namespace):
             spec["containers"][0]["readinessProbe"] = {"tcpSocket": {"port": port}, "periodSeconds": 1}
         self.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec})
         self.kubectl("wait", "--for=condition=Ready", f"pod/{name}", f"--timeout={READY_SECONDS:g}s")
+
+    @contextlib.contextmanager
+    def bucket(self) -> Iterator[str]:
+        """The endpoint of a server of the tests' models, in the bucket `models`."""
+        self.start_client(
+            "bucket", ["-m", "http.server", "8000", f"--directory={Path(images.MODELS).parent}"], port=8000
+        )
+        self.kubectl("label", "pod", "bucket", "app=bucket", "--overwrite")
+        spec = {"selector": {"app": "bucket"}, "ports": [{"port": 8000}]}
+        self.apply({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "bucket"}, "spec": spec})
+        yield f"http://bucket.{self.name}.svc:8000"
+        self.kubectl("delete", "pod/bucket", "service/bucket", "--now")
 
     def _client(self, command: Sequence[str], claim: str | None) -> dict[str, Any]:
         container: dict[str, Any] = {

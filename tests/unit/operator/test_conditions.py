@@ -411,3 +411,11 @@ def test_what_is_known_is_known_of_one_source() -> None:
     now = Preparation(facts=ModelFacts(format="onnx"), sha256="cd" * 32)
     found = conditions.learnt(conditions.known_model(spec, previous), now)
     assert (found["format"], found["sha256"]) == ("onnx", "cd" * 32)
+
+
+def test_a_pod_that_ran_out_of_memory_is_told_with_how_much_it_needs() -> None:
+    killed = Problem("tiny-1", "OOMKilled", "it used more than it may", by_runtime=True)
+    outcome = Case(deployment(wanted=1), {}, problem=killed, known=KNOWN).outcome()
+    told = {each["type"]: each for each in conditions.status(model().identity, outcome, {}, NOW)["conditions"]}
+    for kind in ("Ready", "Degraded", "ModelVerified"):
+        assert "; set it to at least 3328Mi (pod tiny-1)" in told[kind]["message"]
