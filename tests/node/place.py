@@ -15,7 +15,7 @@ from tests.operator.namespace import Namespace
 READY_SECONDS = 300.0
 CLAIM = "models"
 # For models under load: a client has its limits by default.
-UNLIMITED = {"server": {"requestsPerMinute": 0, "tokensPerMinute": 0, "maxConnections": 0}}
+UNLIMITED: dict[str, Any] = {"server": {"requestsPerMinute": 0, "tokensPerMinute": 0, "maxConnections": 0}}
 _numbers = itertools.count(1)
 
 
@@ -28,10 +28,13 @@ class Place(Namespace):
         """Where clients in the cluster find a model."""
         return f"http://{model}.{self.name}.svc:8000/v1"
 
-    def claim(self, name: str = CLAIM) -> None:
-        """Makes a claim, with all the tests' models in it."""
+    def claim(self, name: str = CLAIM, *, filled: bool = True) -> None:
+        """Makes a claim, with all the tests' models in it, or empty."""
         spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
         self.apply({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": spec})
+        if not filled:
+            self.kubectl("wait", "--for=jsonpath={.status.phase}=Bound", f"pvc/{name}", "--timeout=60s")
+            return
         copy = f"import subprocess; subprocess.run(['cp', '-r', '{images.MODELS}/.', '/claim'], check=True)"
         self.run_client(["-c", copy], claim=name)
 

@@ -146,7 +146,6 @@ def test_from_apply_to_the_first_token(user: Place, results: Results) -> None:
 def test_an_upgrade_and_an_uninstall_leave_models_serving(user: Place) -> None:
     cluster = user.cluster
     (pod,) = user.pods()
-    say(user, "kubectl apply --server-side --force-conflicts -f charts/inferno/crds/")
     flags = ["--reset-then-reuse-values", "--set=replicaCount=2", "--wait", "--timeout=5m"]
     assert "deployed" in helm(cluster, "upgrade", "inferno", "charts/inferno", *flags)
     user.until_ready()
