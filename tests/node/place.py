@@ -14,8 +14,14 @@ from tests.operator.namespace import Namespace
 
 READY_SECONDS = 300.0
 CLAIM = "models"
-# For models under load: a client has its limits by default.
-UNLIMITED: dict[str, Any] = {"server": {"requestsPerMinute": 0, "tokensPerMinute": 0, "maxConnections": 0}}
+# A probe that is answered late shows that the machine is busy, which is no fault; one that is answered wrong does not.
+_PROBE = {"timeoutSeconds": 60}
+_RUNTIME = {"name": "runtime", "readinessProbe": _PROBE, "livenessProbe": _PROBE}
+# For models under load, where a client has its limits by default.
+UNLIMITED: dict[str, Any] = {
+    "server": {"requestsPerMinute": 0, "tokensPerMinute": 0, "maxConnections": 0},
+    "podTemplate": {"spec": {"containers": [_RUNTIME]}},
+}
 _numbers = itertools.count(1)
 
 
