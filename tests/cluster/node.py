@@ -178,12 +178,13 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     writer.close()
 
 
-def _reap(others: set[int]) -> None:
-    """Lets go of processes that were left to process 1 and have ended; ``others`` are asked for by those they are of."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) not in others:
-            with contextlib.suppress(OSError):
-                os.waitpid(int(entry.name), os.WNOHANG)
+def _reap(own: set[int]) -> None:
+    """Lets go of processes that were left to process 1 and have ended; ``own`` are asked for by those they are of."""
+    with contextlib.suppress(ChildProcessError):
+        while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            if ended.si_pid in own:
+                return
+            os.waitpid(ended.si_pid, 0)
 
 
 def enter(folder: Path, listener: int) -> None:

@@ -42,6 +42,10 @@ def main() -> int:
 def run(sandbox: Sandbox | None, registry: str, tests: list[str]) -> int:
     """Builds, starts and tests; pytest's exit status."""
     build.helm()
+    own = {"INFERNO_TEST_NODE": "1", "INFERNO_TEST_REGISTRY": registry}
+    if sandbox is not None and not sandbox.running and not tests:
+        # That a node comes and goes without a trace, before there is one to stay.
+        _pytest(["tests/cluster/test_sandbox.py"], own, check=True)
     started = time.monotonic()
     images.make(registry)
     if sandbox is None:
@@ -53,12 +57,15 @@ def run(sandbox: Sandbox | None, registry: str, tests: list[str]) -> int:
     say_on_stderr(f"the cluster and the images are ready after {time.monotonic() - started:.0f} s")
     with tempfile.TemporaryDirectory(prefix="inferno-results-") as folder:
         results = Path(folder, "results.json")
-        own = {"INFERNO_TEST_NODE": "1", "INFERNO_TEST_REGISTRY": registry, "INFERNO_TEST_RESULTS": str(results)}
-        command = [sys.executable, "-m", "pytest", *(tests or ["tests/node"])]
-        status = subprocess.run(command, cwd=REPOSITORY, env=os.environ | own, check=False).returncode
+        status = _pytest(tests or ["tests/node"], own | {"INFERNO_TEST_RESULTS": str(results)})
         if status == 0 and not tests and sandbox is not None:
             report.PAGE.write_text(report.page(report.load(results), machine()))
     return status
+
+
+def _pytest(arguments: list[str], own: dict[str, str], *, check: bool = False) -> int:
+    command = [sys.executable, "-m", "pytest", *arguments]
+    return subprocess.run(command, cwd=REPOSITORY, env=os.environ | own, check=check).returncode
 
 
 def machine() -> str:
