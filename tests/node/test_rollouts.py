@@ -61,8 +61,7 @@ def test_another_model(place: Place, results: Results) -> None:
 def test_from_one_pod_to_four_and_back(place: Place, results: Results) -> None:
     with undisturbed(place, results, "From 1 pod to 4, and back to 1"):
         for replicas in (4, 1):
-            place.kubectl("scale", "im/tiny", f"--replicas={replicas}")
-            place.until_ready()
+            place.serve_model("tiny", SOURCE, replicas=replicas, **UNLIMITED)
         place.until_gone(place.leaving())
 
 
