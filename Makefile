@@ -32,8 +32,9 @@ format: $(VENV)/.dev  ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-manifests: $(VENV)/.dev  ## Write the CRD, and the chart's copy of it, from the operator's types
+manifests: $(VENV)/.dev  ## Write the CRD and its copy in the chart from the types, and the plain YAML from the chart
 	$(BIN)/python -m inferno_operator.crd crds charts/inferno/files
+	$(BIN)/python -m scripts.plain_yaml
 
 docs: $(VENV)/.dev  ## Write the reference pages from the configuration's fields
 	$(BIN)/python scripts/reference.py

@@ -97,6 +97,20 @@ def test_an_upgrade_brings_the_kind_of_its_version_and_keeps_the_models(cluster:
     cluster.kubectl("delete", "im", "tiny", f"--namespace={NAMESPACE}")
 
 
+def test_a_kind_that_came_without_the_chart_is_taken_over(cluster: Cluster) -> None:
+    """As it did with a chart that kept it in its crds folder."""
+    until("the kind to be served", lambda: takes_a_model(cluster))
+    uid = cluster.get("im", "tiny", f"--namespace={NAMESPACE}")["metadata"]["uid"]
+    helm(cluster, "upgrade", NAME, str(CHART), "--set", "crds.install=false")
+    notes = ("meta.helm.sh/release-name-", "meta.helm.sh/release-namespace-")
+    cluster.kubectl("annotate", "crd", "infernomodels.inferno.ai", *notes)
+    helm(cluster, "upgrade", NAME, str(CHART), "--set", "crds.install=true", "--take-ownership", "--force-conflicts")
+    kind = cluster.get("crd", "infernomodels.inferno.ai")
+    assert kind["metadata"]["annotations"]["meta.helm.sh/release-name"] == NAME
+    assert cluster.get("im", "tiny", f"--namespace={NAMESPACE}")["metadata"]["uid"] == uid
+    cluster.kubectl("delete", "im", "tiny", f"--namespace={NAMESPACE}")
+
+
 def test_what_stays_when_it_goes(cluster: Cluster) -> None:
     until("the kind to be served", lambda: takes_a_model(cluster))
     helm(cluster, "uninstall", NAME)

@@ -8,6 +8,7 @@ import pytest
 from inferno_runtime.models.facts import ModelFacts
 from tests.cluster.waiting import until
 from tests.operator.namespace import Namespace
+from tests.operator.process import OperatorProcess
 from tests.operator.test_trouble import events
 
 pytestmark = pytest.mark.usefixtures("operator")
@@ -51,7 +52,9 @@ def prepare(namespace: Namespace, pod: Any, inspect: dict[str, Any], fetch: dict
     namespace.patch("pod", pod["metadata"]["name"], {"status": status}, "--subresource=status")
 
 
-def test_a_model_is_inspected_given_its_memory_and_fetched(namespace: Namespace) -> None:
+def test_a_model_is_inspected_given_its_memory_and_fetched(namespace: Namespace, operator: OperatorProcess) -> None:
+    fetched = operator.metric("inferno_operator_download_bytes_total")
+    ready = operator.metric("inferno_operator_time_to_ready_seconds_count")
     namespace.model(source=HUB)
     namespace.until_condition("SourceResolved", "Unknown", "NotFetched")
     [pod] = namespace.until_pods(1)
@@ -79,6 +82,8 @@ def test_a_model_is_inspected_given_its_memory_and_fetched(namespace: Namespace)
     namespace.until_condition("Ready", "True", "Serving")
     assert namespace.get("im", "tiny")["status"]["model"]["sha256"] == DIGEST
     assert events(namespace, "Fetching")
+    assert operator.metric("inferno_operator_download_bytes_total") == fetched + 2**30
+    assert operator.metric("inferno_operator_time_to_ready_seconds_count") == ready + 1
 
 
 def test_a_token_that_was_revoked(namespace: Namespace) -> None:
@@ -114,8 +119,8 @@ def test_a_cache_of_its_own_and_a_prefetch(namespace: Namespace) -> None:
 def test_a_cache_that_was_deleted_comes_back_and_one_that_is_no_longer_asked_for_stays(namespace: Namespace) -> None:
     namespace.model(source=HUB, storage={"claim": {"size": "5Gi"}})
     before = until("the claim", lambda: namespace.get("pvc", "tiny-cache"))
+    namespace.patch("pvc", "tiny-cache", {"metadata": {"finalizers": None}})  # by which it would wait for its pods
     namespace.kubectl("delete", "pvc", "tiny-cache", "--wait=false")
-    namespace.patch("pvc", "tiny-cache", {"metadata": {"finalizers": None}})
 
     def another() -> Any:
         found = namespace.get("pvc", "tiny-cache")
@@ -123,7 +128,7 @@ def test_a_cache_that_was_deleted_comes_back_and_one_that_is_no_longer_asked_for
 
     until("another claim", another)
     namespace.model(source=HUB)
-    namespace.until_observed()
+    namespace.until_condition("SourceResolved", "Unknown", "NotFetched")
     assert namespace.get("pvc", "tiny-cache"), "it holds data"
 
 

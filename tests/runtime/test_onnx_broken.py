@@ -161,7 +161,7 @@ def weights_elsewhere(folder: Path) -> str:
 
 def nothing(folder: Path) -> str:
     (folder / "model.onnx").unlink()
-    return "a folder without an ONNX model"
+    return "neither a GGUF nor an ONNX model"
 
 
 def two_models(folder: Path) -> str:

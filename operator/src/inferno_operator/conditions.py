@@ -39,6 +39,7 @@ _CLAIM_NOT_FOUND, _CLAIM_LOST = "ClaimNotFound", "ClaimLost"
 UNWATCHED: Final = frozenset({_CLAIM_NOT_FOUND, _CLAIM_LOST})
 """Reasons of SourceResolved that may go without any watch telling: others' claims are not watched."""
 FETCHING: Final = "Fetching"
+_FETCHED, _SERVING = "Fetched", "Serving"
 _UNEVENTFUL: Final = frozenset({"RollingOut", SCALED_TO_ZERO, SUSPENDED})
 _NOT_UNDERSTOOD: Final = "the spec was not understood, so nothing was looked at"
 _MESSAGE_LENGTH: Final = 4096
@@ -169,6 +170,21 @@ def _observed(outcome: Outcome) -> dict[str, Any]:
     return {"model": model} | ({"fetch": progress.wire()} if progress else {})
 
 
+def became_ready(previous: Mapping[str, Any], status: Mapping[str, Any], made: str) -> float | None:
+    """Seconds that a model that is ready as of this status was not; ``made``: when it was created. None: no such change."""
+    before, after = condition(previous, READY) or {}, condition(status, READY) or {}
+    if after.get("reason") != _SERVING or before.get("status") == "True":
+        return None
+    since, now = before.get("lastTransitionTime", made), after["lastTransitionTime"]
+    return max((datetime.fromisoformat(now) - datetime.fromisoformat(since)).total_seconds(), 0.0)
+
+
+def just_fetched(previous: Mapping[str, Any], outcome: Outcome) -> int:
+    """Bytes of a fetch that the previous status did not yet know to be done."""
+    known = (condition(previous, SOURCE_RESOLVED) or {}).get("reason") == _FETCHED
+    return 0 if known else outcome.preparation.fetched_bytes
+
+
 def condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
     """The condition of that type in a status."""
     return next((each for each in status.get("conditions", ()) if each.get("type") == kind), None)
@@ -272,11 +288,11 @@ def _unresolved(outcome: Outcome, otherwise: Verdict) -> Verdict:
 def _fetched(outcome: Outcome) -> Verdict:
     preparation = outcome.preparation
     if preparation.fetched:
-        return Verdict(SOURCE_RESOLVED, "True", "Fetched", preparation.fetched)
+        return Verdict(SOURCE_RESOLVED, "True", _FETCHED, preparation.fetched)
     if preparation.fetching:
         return Verdict(SOURCE_RESOLVED, "Unknown", FETCHING, _progress(outcome))
     if outcome.model.get("sha256"):
-        otherwise = Verdict(SOURCE_RESOLVED, "True", "Fetched", f"fetched before, digest {outcome.model['sha256']}")
+        otherwise = Verdict(SOURCE_RESOLVED, "True", _FETCHED, f"fetched before, digest {outcome.model['sha256']}")
     else:
         otherwise = Verdict(SOURCE_RESOLVED, "Unknown", "NotFetched", "no pod has begun to fetch the model yet")
     return _unresolved(outcome, otherwise)
@@ -333,7 +349,7 @@ def _model_verified(outcome: Outcome, replicas: Replicas) -> Verdict:
 
 def _available(outcome: Outcome, replicas: Replicas) -> Verdict:
     if replicas.available:
-        return Verdict(AVAILABLE, "True", "Serving", f"pods that serve requests: {replicas.available}")
+        return Verdict(AVAILABLE, "True", _SERVING, f"pods that serve requests: {replicas.available}")
     if outcome.spec and replicas.wanted == 0:
         return Verdict(AVAILABLE, "False", _why_none(outcome), "no pod is wanted")
     return Verdict(AVAILABLE, "False", "NoPodServes", "no pod serves requests")
@@ -404,7 +420,7 @@ def _ready(outcome: Outcome, replicas: Replicas, resolved: Verdict, progressing:
         if replicas.wanted == 0:
             # As asked for; that nobody answers is what Available says.
             return Verdict(READY, "True", SCALED_TO_ZERO, "spec.replicas is 0; the model is not served")
-        return Verdict(READY, "True", "Serving", f"all {replicas.wanted} pods serve requests")
+        return Verdict(READY, "True", _SERVING, f"all {replicas.wanted} pods serve requests")
     if outcome.error is not None:
         return Verdict(READY, "False", outcome.error.reason, str(outcome.error))
     if resolved.status == "False":

@@ -28,4 +28,12 @@ SCALINGS = Counter(
 SCRAPE_FAILURES = Counter(
     "inferno_operator_scrape_failures_total", "Times that a serving pod did not say what it had to do."
 )
+READY_SECONDS = Histogram(
+    "inferno_operator_time_to_ready_seconds",
+    "Seconds from when a model was made, or ceased to be ready, until all its pods served.",
+    buckets=(1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200),
+)
+DOWNLOAD_BYTES = Counter(
+    "inferno_operator_download_bytes_total", "Bytes that came over the network for models that have been fetched."
+)
 LEADER = Gauge("inferno_operator_leader", "1 while this replica acts, 0 while it stands by.")

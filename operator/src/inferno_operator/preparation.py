@@ -23,6 +23,8 @@ class Preparation:
     sha256: str | None = None
     fetched: str | None = None
     """In words, what the fetch has done."""
+    fetched_bytes: int = 0
+    """Bytes that came over the network for it."""
     fetching: str | None = None
     """The pod that is fetching."""
     inspecting: bool = False
@@ -67,6 +69,7 @@ def _of_pod(pod: Mapping[str, Any]) -> Preparation:
         facts=_facts(fetched) or _facts(inspected),
         sha256=digest if isinstance(digest, str) else None,
         fetched=_in_words(fetched) if fetched else None,
+        fetched_bytes=_count(fetched.get("fetchedBytes")),
         fetching=pod["metadata"]["name"] if _is_running(statuses.get(names.FETCH_CONTAINER)) else None,
         inspecting=bool(state) and "terminated" not in state and not inspected,
     )
@@ -95,6 +98,10 @@ def _in_words(said: Mapping[str, Any]) -> str:
     if not said.get("fetchedBytes"):
         return f"the model was in the cache, {said.get('bytes')} bytes with digest {said.get('sha256')}"
     return f"{said['fetchedBytes']} of {said.get('bytes')} bytes were fetched, digest {said.get('sha256')}"
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and value > 0 else 0
 
 
 def _is_running(status: Mapping[str, Any] | None) -> bool:

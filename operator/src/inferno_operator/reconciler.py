@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from inferno_operator import conditions, manifests, preparation, profiles
+from inferno_operator import conditions, manifests, metrics, preparation, profiles
 from inferno_operator.api import names
 from inferno_operator.api.kinds import CHILDREN, OPTIONAL, POD, Kind
 from inferno_operator.api.resource import Identity, Key, Model, parse_spec
@@ -126,7 +126,8 @@ class Reconciler:
             return await self._as_it_was(model, known, error)
         spec, news = self._scale(identity.key, placement.spec, body.get("status", {}))
         outcome = await self._bring_about_placed(Model(identity, spec), known)
-        return replace(outcome, profile=placement.choice, recheck=placement.recheck, news=placement.news + news)
+        later = [each for each in (outcome.recheck, placement.recheck) if each is not None]
+        return replace(outcome, profile=placement.choice, recheck=min(later, default=None), news=placement.news + news)
 
     async def _as_it_was(self, model: Model, known: dict[str, Any], error: TerminalError) -> Outcome:
         """Nothing can be done for the model; what serves it serves on."""
@@ -162,7 +163,10 @@ class Reconciler:
         if conditions.counts(outcome).complete and facts and not prefetching:
             return outcome
         problem, prepared = await self._look_at_pods(model, desired)
-        return replace(outcome, problem=problem, preparation=prepared, model=conditions.learnt(known, prepared))
+        learnt = conditions.learnt(known, prepared)
+        # What the pods have found out changes what is desired, and no watch tells of our own status.
+        recheck = 0.0 if learnt != known else None
+        return replace(outcome, problem=problem, preparation=prepared, model=learnt, recheck=recheck)
 
     async def _possible(self, desired: list[Object]) -> list[Object]:
         """``desired`` without what is only for clusters that know of it. Raises KindMissing where that was a promise."""
@@ -264,6 +268,10 @@ class Reconciler:
             "status": status,
         }
         await self._cluster.apply_status(manifest)
+        metrics.DOWNLOAD_BYTES.inc(conditions.just_fetched(previous, outcome))
+        seconds = conditions.became_ready(previous, status, body["metadata"]["creationTimestamp"])
+        if seconds is not None:
+            metrics.READY_SECONDS.observe(seconds)
         for news in (*outcome.news, *conditions.news(previous, status)):
             await self._tell(identity, news, now)
         return status

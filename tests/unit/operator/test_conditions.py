@@ -419,3 +419,32 @@ def test_a_pod_that_ran_out_of_memory_is_told_with_how_much_it_needs() -> None:
     told = {each["type"]: each for each in conditions.status(model().identity, outcome, {}, NOW)["conditions"]}
     for kind in ("Ready", "Degraded", "ModelVerified"):
         assert "; set it to at least 3328Mi (pod tiny-1)" in told[kind]["message"]
+
+
+def ready(status: str, reason: str, at: str) -> dict[str, Any]:
+    return {"conditions": [{"type": "Ready", "status": status, "reason": reason, "lastTransitionTime": at}]}
+
+
+MADE = "2026-01-01T00:00:00Z"
+SERVES = ready("True", "Serving", "2026-01-01T00:01:30Z")
+WAITS: dict[str, tuple[dict[str, Any], dict[str, Any], float | None]] = {
+    "a new model": ({}, SERVES, 90.0),
+    "one that had failed": (ready("False", "LoadFailed", "2026-01-01T00:01:00Z"), SERVES, 30.0),
+    "one that serves on": (SERVES, SERVES, None),
+    "one that is scaled to zero": ({}, ready("True", "ScaledToZero", "2026-01-01T00:01:00Z"), None),
+    "one that is not ready yet": ({}, ready("False", "RollingOut", "2026-01-01T00:01:00Z"), None),
+    "clocks that differ": (ready("False", "LoadFailed", "2026-01-01T00:02:00Z"), SERVES, 0.0),
+}
+
+
+@pytest.mark.parametrize(("before", "after", "seconds"), WAITS.values(), ids=WAITS)
+def test_how_long_a_model_was_not_ready(before: dict[str, Any], after: dict[str, Any], seconds: float | None) -> None:
+    assert conditions.became_ready(before, after, MADE) == seconds
+
+
+def test_a_fetch_is_counted_once() -> None:
+    outcome = Outcome(model().spec, None, preparation=Preparation(fetched="done", fetched_bytes=77))
+    fetching = {"conditions": [{"type": "SourceResolved", "status": "Unknown", "reason": "Fetching"}]}
+    fetched = {"conditions": [{"type": "SourceResolved", "status": "True", "reason": "Fetched"}]}
+    assert conditions.just_fetched({}, outcome) == conditions.just_fetched(fetching, outcome) == 77
+    assert conditions.just_fetched(fetched, outcome) == 0
