@@ -16,10 +16,10 @@ LIST_TOKENS = "import os; print([path for path, _, files in os.walk('/var/run/se
 ASK = """
 import sys, httpx
 url, key = sys.argv[1:]
-body = {"model": "tiny", "max_tokens": 4, "messages": [{"role": "user", "content": "Hello"}]}
+body = {"model": "secretive", "max_tokens": 4, "messages": [{"role": "user", "content": "Hello"}]}
 for headers in ({"Authorization": f"Bearer {key}"}, {"X-API-Key": key}, {"Authorization": f"Bearer wrong-{key}"}):
     print(httpx.post(url + "/chat/completions", json=body, headers=headers, timeout=60).status_code)
-query = {"model": "tiny", "prompt": "Hello", "max_tokens": 4, "api_key": key}
+query = {"model": "secretive", "prompt": "Hello", "max_tokens": 4, "api_key": key}
 print(httpx.get(url + "/stream/sse", params=query, timeout=60).status_code)
 """
 
