@@ -10,6 +10,7 @@ import pytest
 from inferno_runtime.models.source import DEFAULT_MODEL
 from tests.cluster import nodefiles
 from tests.cluster.sandbox import Sandbox
+from tests.cluster.waiting import until
 from tests.node import images
 from tests.node.connect import NodeCluster
 from tests.node.place import READY_SECONDS, Place
@@ -38,6 +39,12 @@ def folder_of(place: Place, claim: str) -> str:
     return f"{nodefiles.VOLUMES}/{volume.removeprefix('node-')}"
 
 
+def said(place: Place, model: str) -> str:
+    """What the containers of a model's pods have printed."""
+    selector = f"--selector=app.kubernetes.io/instance={model}"
+    return place.kubectl("logs", selector, "--all-containers", "--ignore-errors")
+
+
 @contextlib.contextmanager
 def without_names(cluster: NodeCluster) -> Iterator[None]:
     """A cluster whose DNS does not answer."""
@@ -60,7 +67,7 @@ def test_no_names_are_resolved(place: Place, cluster: NodeCluster, endpoint: str
     with results.row("fault", title, outcome):
         with without_names(cluster):
             place.model("nameless", model=fetched(endpoint))
-            place.until_condition("Ready", "False", "SourceUnreachable", "nameless", READY_SECONDS)
+            until("the fetch to say so", lambda: "name is not known" in said(place, "nameless"), READY_SECONDS)
         place.until_condition("Ready", "True", "Serving", "nameless", AGAIN_SECONDS)
         place.kubectl("delete", "im/nameless")
 
@@ -89,7 +96,7 @@ def test_a_cached_file_is_corrupted(place: Place, sandbox: Sandbox, endpoint: st
         spec: dict[str, Any] = {"model": fetched(endpoint, sha256=DIGEST), "storage": {"claimName": "cache"}}
         place.model("pinned", **spec)
         place.until_ready("pinned")
-        folder = folder_of(place, "cache")
+        folder = f"{folder_of(place, 'cache')}/blobs"
         (blob,) = sandbox.enter("find", folder, "-type", "f", "-size", "+4M").split()
         sandbox.enter("dd", "if=/dev/zero", f"of={blob}", "bs=4096", "seek=500", "count=1", "conv=notrunc")
         assert DIGEST not in sandbox.enter("sha256sum", blob)

@@ -90,7 +90,7 @@ def everything_said(place: Place, cluster: NodeCluster) -> str:
     said = [cluster.kubectl("get", kinds, here, "--output=yaml")]
     selectors = {
         "app.kubernetes.io/managed-by=inferno-operator": here,
-        "app.kubernetes.io/name=inferno": "--namespace=inferno-system",
+        "app.kubernetes.io/name=inferno-operator": "--namespace=inferno-system",
     }
     for selector, namespace in selectors.items():
         logs = cluster.kubectl(
