@@ -106,6 +106,7 @@ def test_a_machine_that_lacks_something_is_told_what(monkeypatch: pytest.MonkeyP
 
 def test_a_node_that_is_in_the_way_is_not_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandbox, "_kubelet", lambda: 4711)
+    monkeypatch.setattr(Sandbox, "running", False)
     monkeypatch.setattr(build, "build", lambda *_: pytest.fail("nothing is built for a machine that is refused"))
     with pytest.raises(SandboxError, match="a kubelet runs on this machine"):
         Sandbox(tmp_path / "cluster").up()
