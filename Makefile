@@ -42,6 +42,15 @@ docs: $(VENV)/.dev  ## Write the reference pages from the configuration's fields
 images:  ## Build both container images with docker, podman or buildah
 	$(PYTHON) scripts/build_images.py $(ARGS)
 
+cluster: $(VENV)/.dev  ## Start a whole Kubernetes on this machine, with a node; needs root
+	$(BIN)/python -m tests.cluster up
+
+cluster-down: $(VENV)/.dev  ## End it, without a trace
+	$(BIN)/python -m tests.cluster down
+
+cluster-test: $(VENV)/.dev  ## Install Inferno on that cluster as users do, and break things; ARGS=tests/node/test_faults.py for some of it
+	$(BIN)/python -m tests.node $(ARGS)
+
 bench: $(VENV)/.runtime  ## Compare with llama.cpp's and llama-cpp-python's servers, an hour; ARGS=--quick takes five minutes
 	$(BIN)/python -m benchmarks $(ARGS)
 
@@ -80,4 +89,4 @@ $(VENV)/.dev: $(UV) requirements/dev.txt requirements/build.txt runtime/pyprojec
 	@$(PYTHON) scripts/install.py dev
 	@touch $@ $(VENV)/.runtime
 
-.PHONY: help run test unit lint format manifests docs images bench bench-step bench-http bench-operator bench-onnx soak lock clean
+.PHONY: help run test unit lint format manifests docs images cluster cluster-down cluster-test bench bench-step bench-http bench-operator bench-onnx soak lock clean

@@ -1,8 +1,8 @@
-"""Builds the Kubernetes control plane, and Helm, from source: once, into the user's cache folder.
+"""Builds what the tests' clusters are made of from source: once, into the user's cache folder.
 
-``python -m tests.cluster.build`` prints the folder of the control plane's binaries, and with ``--helm`` that of Helm's.
-The Go modules beside this file pin what they are built from, hashes included. ``KUBEBUILDER_ASSETS`` names a folder of
-control-plane binaries to use instead.
+``python -m tests.cluster.build`` prints the folder of the control plane's binaries, and with ``--helm`` that of Helm's;
+``--all`` builds what a node needs too. The Go modules beside this file pin what they are built from, hashes included.
+``KUBEBUILDER_ASSETS`` names a folder of control-plane binaries to use instead.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,16 +38,20 @@ class BuildError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What a Go module beside this file builds: one binary, and the names that it is called by."""
+    """What a Go module beside this file builds.
+
+    ``binaries`` are the files that come of it and the package of each. The first of them, if ``names`` are given, is
+    called by these.
+    """
 
     title: str
     folder: str
-    package: str
-    binary: str
+    binaries: Mapping[str, str]
     names: tuple[str, ...]
     version_of: str
     version_flags: Callable[[str], str]
     minutes: int
+    tags: str = ""
 
     @property
     def module(self) -> Path:
@@ -66,7 +70,8 @@ class Program:
     @property
     def flags(self) -> list[str]:
         """The flags of ``go build``."""
-        return ["-trimpath", "-buildvcs=false", "-ldflags", f"-s -w {self.version_flags(self.version)}"]
+        tags = ["-tags", self.tags] if self.tags else []
+        return ["-trimpath", "-buildvcs=false", *tags, "-ldflags", f"-s -w {self.version_flags(self.version)}"]
 
     @property
     def key(self) -> str:
@@ -88,8 +93,7 @@ def _kubernetes_flags(version: str) -> str:
 CONTROL_PLANE = Program(
     title="the Kubernetes control plane",
     folder="controlplane",
-    package=".",
-    binary="hyperkube",
+    binaries={"hyperkube": "."},
     names=("etcd", "kube-apiserver", "kube-controller-manager", "kube-proxy", "kube-scheduler", "kubectl", "kubelet"),
     version_of="k8s.io/kubernetes",
     version_flags=_kubernetes_flags,
@@ -98,13 +102,37 @@ CONTROL_PLANE = Program(
 HELM = Program(
     title="Helm",
     folder="helm",
-    package="helm.sh/helm/v4/cmd/helm",
-    binary="helm",
+    binaries={"helm": "helm.sh/helm/v4/cmd/helm"},
     names=(),
     version_of="helm.sh/helm/v4",
     version_flags=lambda version: f"-X helm.sh/helm/v4/internal/version.version={version}",
     minutes=4,
 )
+CONTAINERD = Program(
+    title="containerd",
+    folder="containerd",
+    binaries={
+        "containerd": "github.com/containerd/containerd/v2/cmd/containerd",
+        "containerd-shim-runc-v2": "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
+        "ctr": "github.com/containerd/containerd/v2/cmd/ctr",
+        "pause": ".",
+    },
+    names=(),
+    version_of="github.com/containerd/containerd/v2",
+    version_flags=lambda version: f"-X github.com/containerd/containerd/v2/version.Version={version}",
+    minutes=2,
+    tags="no_btrfs,no_devmapper,no_zfs",
+)
+COREDNS = Program(
+    title="CoreDNS",
+    folder="coredns",
+    binaries={"coredns": "github.com/coredns/coredns"},
+    names=(),
+    version_of="github.com/coredns/coredns",
+    version_flags=lambda version: f"-X github.com/coredns/coredns/coremain.GitCommit={version}",
+    minutes=4,
+)
+PROGRAMS = (CONTROL_PLANE, HELM, CONTAINERD, COREDNS)
 
 
 def say_on_stderr(line: str) -> None:
@@ -128,7 +156,12 @@ def control_plane(say: Say = say_on_stderr) -> Path:
 
 def helm(say: Say = say_on_stderr) -> Path:
     """The ``helm`` command. Raises BuildError."""
-    return build(HELM, say) / HELM.binary
+    return build(HELM, say) / "helm"
+
+
+def coredns(say: Say = say_on_stderr) -> Path:
+    """CoreDNS's program. Raises BuildError."""
+    return build(COREDNS, say) / "coredns"
 
 
 def build(program: Program, say: Say = say_on_stderr) -> Path:
@@ -166,10 +199,11 @@ def _build(program: Program, done: Path, cache: Path, say: Say) -> None:
     with tempfile.TemporaryDirectory(prefix="building-", dir=done.parent) as temporary:
         result = Path(temporary, "result")
         result.mkdir()
-        command = [str(go), "build", *program.flags, "-o", str(result / program.binary), program.package]
-        _run_go(command, program, Path(temporary, "log"), say)
+        for binary, package in program.binaries.items():
+            command = [str(go), "build", *program.flags, "-o", str(result / binary), package]
+            _run_go(command, program, Path(temporary, "log"), say)
         for name in program.names:
-            (result / name).symlink_to(program.binary)
+            (result / name).symlink_to(next(iter(program.binaries)))
         result.rename(done)
     say(f"built {program.title} in {_elapsed(started)}: {done}")
 
@@ -227,10 +261,13 @@ def _elapsed(started: float) -> str:
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.cluster.build", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--helm", action="store_true", help="build Helm instead of the control plane")
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("--helm", action="store_true", help="build Helm instead of the control plane")
+    choice.add_argument("--all", action="store_true", help="build everything that a cluster with a node needs")
     arguments = parser.parse_args()
+    programs = PROGRAMS if arguments.all else (HELM,) if arguments.helm else ()
     try:
-        print(build(HELM) if arguments.helm else control_plane())
+        print(*([build(program) for program in programs] or [control_plane()]), sep="\n")
     except BuildError as error:
         say_on_stderr(f"error: {error}")
         return 1

@@ -60,6 +60,11 @@ class Cluster:
     ) -> None:
         self.stop()
 
+    @property
+    def kubectl_program(self) -> Path:
+        """The kubectl that is used."""
+        return self._kubectl
+
     def kubectl(
         self,
         *args: str,

@@ -240,6 +240,8 @@ class ControlPlane(Cluster):
             "allocate-node-cidrs": "true",
             "cluster-cidr": PODS,
             "service-cluster-ip-range": SERVICES,
+            # On a machine that is busy with something else a kubelet may fall silent, and its pods are well all the same.
+            "node-monitor-grace-period": "10m",
             # Tests make more haste than the usual 20 requests a second.
             "kube-api-qps": 200,
             "kube-api-burst": 400,

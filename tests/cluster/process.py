@@ -46,6 +46,7 @@ class ServerProcess:
     def __init__(self, program: Path, arguments: Sequence[str], log: Path) -> None:
         self.name = program.name
         self.log = log
+        self._command = (program, tuple(arguments))
         self._log_start = log.stat().st_size if log.exists() else 0
         wrapper = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid())]
         self._process = _starter.submit(self._start, [*wrapper, str(program), *arguments]).result()
@@ -66,6 +67,15 @@ class ServerProcess:
     def pid(self) -> int:
         """The process id."""
         return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    def again(self) -> "ServerProcess":
+        """Starts the same program with the same arguments once more."""
+        return ServerProcess(*self._command, self.log)
 
     def wait_until(self, what: str, look: Callable[[], T | None], timeout: float) -> T:
         """What ``look`` returns, once that is true. Raises PortTaken or ProcessError if it ends, or takes too long."""

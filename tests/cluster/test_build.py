@@ -21,7 +21,7 @@ def test_a_go_that_does_not_run_has_no_version(tmp_path: Path) -> None:
 
 
 def test_a_build_is_named_by_what_it_is_built_from() -> None:
-    assert len({build.CONTROL_PLANE.key, build.HELM.key}) == 2
+    assert len({program.key for program in build.PROGRAMS}) == len(build.PROGRAMS)
     assert build.CONTROL_PLANE.key == dataclasses.replace(build.CONTROL_PLANE).key
     assert build.CONTROL_PLANE.key != dataclasses.replace(build.CONTROL_PLANE, names=()).key
 

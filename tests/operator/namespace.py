@@ -63,14 +63,16 @@ class Namespace:
                 return dict(condition)
         return {}
 
-    def until_condition(self, kind: str, status: str, reason: str, name: str = "tiny") -> dict[str, Any]:
+    def until_condition(
+        self, kind: str, status: str, reason: str, name: str = "tiny", timeout: float = 60.0
+    ) -> dict[str, Any]:
         """The condition, once it has this status for this reason."""
 
         def look() -> dict[str, Any] | None:
             found = self.condition(kind, name)
             return found if (found.get("status"), found.get("reason")) == (status, reason) else None
 
-        return until(f"{kind} of {name} to be {status} for {reason}", look)
+        return until(f"{kind} of {name} to be {status} for {reason}", look, timeout)
 
     def pods(self, name: str = "tiny") -> list[Any]:
         """The pods of a model that are not on their way out."""

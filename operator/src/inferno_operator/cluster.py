@@ -47,8 +47,8 @@ class Cluster:
     def __init__(self, api: client.ApiClient, may_write: Callable[[], None]) -> None:
         # Never awaited, so it discovers nothing: the kinds in api/kinds.py are all there is, and a cache of discoveries
         # in a file is one thing more to go wrong.
+        # The clients that are generated for each kind are 120 MB, and left out of the image: everything goes this way.
         self._dynamic = DynamicClient(api)
-        self._core = client.CoreV1Api(api)
         self._may_write = may_write
         self._served: dict[str, tuple[bool, float]] = {}  # by kind: what was said, and until when it is believed
         self.store = Store()
@@ -102,16 +102,15 @@ class Cluster:
     async def log_tail(self, namespace: str, pod: str, container: str) -> str:
         """The last lines of a container's log; empty where they cannot be had, as of a pod that has just gone."""
         try:
-            return str(
-                await self._core.read_namespaced_pod_log(
-                    pod,
-                    namespace,
-                    container=container,
-                    tail_lines=_LOG_LINES,
-                    limit_bytes=_LOG_BYTES,
-                    _request_timeout=READ_SECONDS,
-                )
+            answer = await self._dynamic.request(
+                "get",
+                f"/api/v1/namespaces/{namespace}/pods/{pod}/log",
+                query_params=[("container", container), ("tailLines", _LOG_LINES), ("limitBytes", _LOG_BYTES)],
+                header_params={"Accept": "*/*"},
+                serialize=False,
+                _request_timeout=READ_SECONDS,
             )
+            return str(await answer.text(errors="replace"))
         except (ApiException, aiohttp.ClientError, TimeoutError, OSError):
             return ""
 

@@ -5,7 +5,7 @@ an older generation.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final, Literal
 
@@ -222,6 +222,7 @@ def _with_history(
 
 
 def _verdicts(outcome: Outcome, replicas: Replicas) -> list[Verdict]:
+    outcome = replace(outcome, problem=_with_remedy(outcome))
     resolved = _source_resolved(outcome)
     progressing = _progressing(outcome, replicas)
     return [
@@ -233,6 +234,17 @@ def _verdicts(outcome: Outcome, replicas: Replicas) -> list[Verdict]:
         _degraded(outcome, replicas, progressing),
         _ready(outcome, replicas, resolved, progressing),
     ]
+
+
+def _with_remedy(outcome: Outcome) -> Problem | None:
+    """The problem; of one that more memory puts right, with how much."""
+    problem = outcome.problem
+    if problem is None or problem.reason != "OOMKilled" or outcome.spec is None:
+        return problem
+    need = resources.needed(outcome.spec, facts_of(outcome.model))
+    if need is None:
+        return problem
+    return replace(problem, message=f"{problem.message}; set it to at least {resources.quantity_of(need)}")
 
 
 def _source_resolved(outcome: Outcome) -> Verdict:

@@ -34,4 +34,9 @@ def render(spec: InfernoModelSpec, facts: ModelFacts | None) -> dict[str, Any]:
     need = needed(spec, facts)
     if need is None or given_memory(spec) is not None:
         return given
-    return given | {"requests": {**given.get("requests", {}), "memory": f"{need.total // MIB}Mi"}}
+    return given | {"requests": {**given.get("requests", {}), "memory": quantity_of(need)}}
+
+
+def quantity_of(need: MemoryNeed) -> str:
+    """The memory as a resource gives it."""
+    return f"{need.total // MIB}Mi"

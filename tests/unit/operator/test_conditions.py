@@ -413,6 +413,14 @@ def test_what_is_known_is_known_of_one_source() -> None:
     assert (found["format"], found["sha256"]) == ("onnx", "cd" * 32)
 
 
+def test_a_pod_that_ran_out_of_memory_is_told_with_how_much_it_needs() -> None:
+    killed = Problem("tiny-1", "OOMKilled", "it used more than it may", by_runtime=True)
+    outcome = Case(deployment(wanted=1), {}, problem=killed, known=KNOWN).outcome()
+    told = {each["type"]: each for each in conditions.status(model().identity, outcome, {}, NOW)["conditions"]}
+    for kind in ("Ready", "Degraded", "ModelVerified"):
+        assert "; set it to at least 3328Mi (pod tiny-1)" in told[kind]["message"]
+
+
 def ready(status: str, reason: str, at: str) -> dict[str, Any]:
     return {"conditions": [{"type": "Ready", "status": status, "reason": reason, "lastTransitionTime": at}]}
 

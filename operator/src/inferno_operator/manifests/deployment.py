@@ -16,6 +16,8 @@ from inferno_runtime.models.facts import ModelFacts
 # for one that hangs.
 STARTUP_SECONDS: Final = 1800
 _PROBE_SECONDS: Final = 5
+# How long a model that has loaded may wait for its first request.
+_STARTUP_PROBE_SECONDS: Final = 1
 # What is left to the process after its drain: to say goodbye to the last client and to free the memory.
 _GRACE_BEYOND_DRAIN_SECONDS: Final = 10
 # A pod on its way out still gets new requests until every node has heard of it; only then may it begin to refuse them.
@@ -82,7 +84,7 @@ def _container(model: Model, default_image: str, facts: ModelFacts | None) -> di
             str(names.PORT),
         ],
         "ports": [{"name": names.PORT_NAME, "containerPort": names.PORT, "protocol": "TCP"}],
-        "startupProbe": _probe("/health/ready", failures=STARTUP_SECONDS // _PROBE_SECONDS),
+        "startupProbe": _probe("/health/ready", STARTUP_SECONDS // _STARTUP_PROBE_SECONDS, _STARTUP_PROBE_SECONDS),
         "readinessProbe": _probe("/health/ready", failures=2),
         # The runtime starts a dead engine again by itself; only when that does not help is the pod beyond help.
         "livenessProbe": _probe("/health/live", failures=6),
@@ -111,10 +113,10 @@ def _resources(model: Model, facts: ModelFacts | None) -> dict[str, Any]:
     return given
 
 
-def _probe(path: str, failures: int) -> dict[str, Any]:
+def _probe(path: str, failures: int, period: int = _PROBE_SECONDS) -> dict[str, Any]:
     return {
         "httpGet": {"path": path, "port": names.PORT_NAME},
-        "periodSeconds": _PROBE_SECONDS,
+        "periodSeconds": period,
         "timeoutSeconds": _PROBE_SECONDS,
         "failureThreshold": failures,
     }
