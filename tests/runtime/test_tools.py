@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]
 import openai
 import pytest
 
@@ -84,7 +84,7 @@ def test_a_stream_adds_up_to_the_whole(client: openai.OpenAI) -> None:
         (choice,) = stream.get_final_completion().choices
     assert choice.finish_reason == "tool_calls"
     assert choice.message.content is None
-    (call,) = choice.message.tool_calls or ()
+    (call,) = choice.message.tool_calls or []
     assert call.function.name == "get_weather"
     assert call.function.arguments == "".join(deltas)
     assert len(deltas) > 1

@@ -3,7 +3,7 @@
 import json
 import random
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]
 import pytest
 from llguidance import LLMatcher, LLTokenizer
 

@@ -148,5 +148,12 @@ def test_what_a_stream_does_not_tell(said: Event) -> None:
 
 
 def test_a_message_that_begins_with_a_call_has_no_content() -> None:
-    (choice,) = event(ChatAnswer("m").events(0).opening(CallBegin(0, "call_1", "now")))["choices"]  # type: ignore[misc]
-    assert choice["delta"]["content"] is None
+    opening = event(ChatAnswer("m").events(0).opening(CallBegin(0, "call_1", "now")))
+    assert opening["choices"] == [
+        {
+            "index": 0,
+            "delta": {"role": "assistant", "content": None, "refusal": None},
+            "logprobs": None,
+            "finish_reason": None,
+        }
+    ]

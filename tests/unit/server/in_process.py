@@ -40,6 +40,7 @@ class SchedulerEngine(FakeEngine):
         min_tokens: int = 0,
         priority: Priority = Priority.NORMAL,
         constraint: Constraint | None = None,
+        pieces: Sequence[bytes] | None = None,
         deadline: float | None = None,
         token_timeout: float | None = None,
     ) -> Generation:

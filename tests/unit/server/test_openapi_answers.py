@@ -15,7 +15,7 @@ from inferno_runtime.server.base import BaseHandler
 from inferno_runtime.worker.errors import EngineLost, GenerationTimeout, OutOfMemory
 from tests.unit.server.conftest import Running, Start
 from tests.unit.server.described import describe
-from tests.unit.server.fakes import FakeEngine
+from tests.unit.server.fakes import CHATML, FakeEngine
 from tests.unit.server.test_websocket import LONG, Client, Connect, connect, eventually
 
 __all__ = ["connect"]  # a fixture
@@ -194,7 +194,7 @@ async def test_answers_in_other_shapes(start: Start, path: str, fields: dict[str
 
 
 async def test_messages_of_a_socket_are_described(start: Start, connect: Connect) -> None:
-    server = await start(FakeEngine(says="x" * LONG), token_batch_size=1, stream_buffer_kb=64)
+    server = await start(FakeEngine(says="x" * LONG, template=_THINKS), token_batch_size=1, stream_buffer_kb=64)
     server.engine.context = 2 * LONG
     client = await connect(server)
     seen = await _conversation(server, client)
@@ -203,6 +203,9 @@ async def test_messages_of_a_socket_are_described(start: Start, connect: Connect
         description.check_message("Server", message)
     described = description.document["components"]["schemas"]["ServerMessage"]["discriminator"]["mapping"]
     assert {message["type"] for message in seen} == set(described)
+
+
+_THINKS = CHATML + "{# <think></think> #}"
 
 
 async def _conversation(server: Running, client: Client) -> list[Any]:
@@ -219,6 +222,11 @@ async def _conversation(server: Running, client: Client) -> list[Any]:
     await client.send(type="ack", request_id="b", received=9)
     seen += await client.until("error")
     await client.send(type="cancel", request_id="b")
+    seen += await client.until("complete")
+    server.engine.resume.set()
+    server.engine.says = '<think>Hm.</think>{"name": "now"}'
+    tool = {"type": "function", "function": {"name": "now"}}
+    await client.ask(id="c", prompt=None, messages=[{"role": "user", "content": "Hi"}], params={"tools": [tool]})
     return seen + await client.until("complete")
 
 
