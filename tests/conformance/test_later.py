@@ -1,14 +1,11 @@
 """What is promised and not there yet: how it is refused, and what it is to be."""
 
-import json
-
 import pytest
 
 from tests.conformance.covering import covers, later
 from tests.conformance.wire import QUESTION, STORY, error_of
 from tests.runtime.process import MODEL, ServerProcess
 
-SCHEMA = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}}
 PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
 
 
@@ -16,8 +13,6 @@ PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA==
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"response_format": {"type": "json_object"}}, "response_format"),
-        ({"response_format": SCHEMA}, "response_format"),
         ({"logprobs": True, "top_logprobs": 2}, "logprobs"),
         ({"messages": [{"role": "user", "content": [PICTURE]}]}, "messages"),
     ],
@@ -80,15 +75,6 @@ def test_logprobs_of_a_completion(server: ServerProcess) -> None:
     (choice,) = response.json()["choices"]
     assert "".join(choice["logprobs"]["tokens"]) == choice["text"]
     assert all(value <= 0 for value in choice["logprobs"]["token_logprobs"])
-
-
-@covers("sampling.response-format")
-@later("structured output")
-@pytest.mark.parametrize("form", [{"type": "json_object"}, SCHEMA], ids=["object", "schema"])
-def test_an_answer_in_json(server: ServerProcess, form: dict[str, object]) -> None:
-    response = server.chat(response_format=form)
-    assert response.status_code == 200
-    assert isinstance(json.loads(response.json()["choices"][0]["message"]["content"]), dict)
 
 
 @covers("sampling.suffix")

@@ -106,7 +106,7 @@ class ServerProcess:
     def engine_pid(self) -> int:
         """The process id of the engine."""
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
-        commands = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children}
+        commands = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") for pid in children}
         (engine,) = [pid for pid, command in commands.items() if b"inferno_runtime.worker" in command]
         return engine
 

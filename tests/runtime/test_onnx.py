@@ -176,7 +176,17 @@ def test_a_process_that_dies_of_a_model_is_said_so(twin: Path, tmp_path: Path) -
 
 def test_its_vocabulary_is_its_twins(twin: Path) -> None:
     one, other = load_tokenizer(str(DEFAULT_MODEL)), load_tokenizer(str(twin))
-    for field in ("task", "context_train", "pieces", "end_tokens", "control_spellings", "bos", "eos", "chat_template"):
+    for field in (
+        "task",
+        "context_train",
+        "pieces",
+        "end_tokens",
+        "controls",
+        "control_spellings",
+        "bos",
+        "eos",
+        "chat_template",
+    ):
         assert getattr(one, field) == getattr(other, field), field
     for text in (
         "What is 12 + 30?",

@@ -6,6 +6,7 @@ from typing import Any
 
 from inferno_runtime.backends.base import BackendError, Span
 from inferno_runtime.backends.fake import FakeBackend, successor
+from inferno_runtime.engine.masking import Masker
 from inferno_runtime.engine.request import Finished, Request, Sampling, Started
 from inferno_runtime.engine.scheduler import Scheduler
 
@@ -44,6 +45,7 @@ class Rig:
             store_bytes=store_bytes,
             speculate=speculate,
             draft=self.draft,
+            masker=Masker([b"", *(bytes([token]) for token in range(1, self.backend.info.vocab_size))], [END]),
         )
         self.prompts: dict[int, tuple[list[int], int]] = {}
         self.said: dict[int, list[int]] = defaultdict(list)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferno_runtime.backends.base import ModelInfo
+from inferno_runtime.engine.constraint import Constraint
 from inferno_runtime.engine.request import (
     Embedded,
     EmbeddingRequest,
@@ -44,6 +45,8 @@ COMMANDS: list[ToEngine] = [
     Load("/m.gguf", {"slots": 4}, [0, 2]),
     Submit(Request(1, [1, 2, 3], 5, Sampling(temperature=0.5, seed=2**64 - 1))),
     Submit(Request(2, [1], 5, Sampling(), priority=Priority.VIP)),
+    Submit(Request(3, [1], 5, Sampling(), constraint=Constraint('start: "é"'))),
+    Load("/t.gguf", {}, [1], tokens=[b"a", b"\xff<|end|>"]),
     Cancel(1),
     Load("/e.gguf", {}, [], "embed"),
     Embed(EmbeddingRequest(2, [bytes(range(8)), b"\xff" * 4], 384)),

@@ -85,4 +85,4 @@ def _decoded(text: str) -> object:
 
 
 def _missing(name: str) -> errors.ApiError:
-    return errors.bad_request(f"'response_format.{name}' is missing.", "response_format", "missing_parameter")
+    return errors.bad_request(f"'response_format.{name}' is missing.", "response_format", "missing_required_parameter")

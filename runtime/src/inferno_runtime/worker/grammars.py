@@ -8,7 +8,7 @@ import struct
 import sys
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import BinaryIO
+from typing import BinaryIO, ClassVar
 
 import msgspec
 
@@ -65,6 +65,8 @@ def read(source: BinaryIO) -> bytes | None:
 class GrammarChecker:
     """Says which grammars compile. Its process is started by the first one that it does not know."""
 
+    module: ClassVar[str] = "inferno_runtime.worker.compiler"  # what the process runs
+
     def __init__(self, vocabulary: Callable[[], Vocabulary]) -> None:
         """vocabulary: the model's, asked for when the process starts."""
         self._vocabulary = vocabulary
@@ -117,7 +119,7 @@ class GrammarChecker:
         self._process = process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "inferno_runtime.worker.compiler",
+            self.module,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )
