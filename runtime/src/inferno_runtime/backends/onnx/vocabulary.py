@@ -32,6 +32,10 @@ _ENDS = frozenset(
 )
 
 
+# With both of these, `<|end|>` ends a message, of which an answer may have several (gpt-oss).
+_MESSAGES = frozenset({"<|return|>", "<|call|>"})
+
+
 class OnnxVocabulary:
     """`Tokenizer` over the `tokenizers` package, which is thread-safe for a tokenizer that nobody changes."""
 
@@ -51,7 +55,7 @@ class OnnxVocabulary:
         self.control_spellings = frozenset(special.values())
         self.bos = _spelling(layout, "bos", spelled)
         self.eos = _spelling(layout, "eos", spelled)
-        self.end_tokens = _end_tokens(layout, special, self.eos)
+        self.end_tokens = end_tokens(layout, special, self.eos)
         self.chat_template = _chat_template(layout)
         self._parsing = _open(layout.tokenizer)
         self._plain = _open(layout.tokenizer)
@@ -116,8 +120,11 @@ def _spelling(layout: Layout, which: str, spelled: Mapping[int, str]) -> str:
     return spelled.get(token, "") if isinstance(token, int) else ""
 
 
-def _end_tokens(layout: Layout, special: Mapping[int, str], eos: str) -> frozenset[int]:
+def end_tokens(layout: Layout, special: Mapping[int, str], eos: str) -> frozenset[int]:
+    """The tokens that end an answer, by their spellings and by what the files state. special: control tokens' spellings."""
     ends = {token for token, text in special.items() if text in _ENDS or text == eos}
+    if _MESSAGES <= set(special.values()):
+        ends -= {token for token, text in special.items() if text == "<|end|>"}
     for source in (layout.config, layout.json("generation_config.json")):
         stated = source.get("eos_token_id")
         ends.update(token for token in (stated if isinstance(stated, list) else [stated]) if isinstance(token, int))
