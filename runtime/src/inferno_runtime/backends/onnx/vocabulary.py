@@ -123,7 +123,7 @@ def _spelling(layout: Layout, which: str, spelled: Mapping[int, str]) -> str:
 def end_tokens(layout: Layout, special: Mapping[int, str], eos: str) -> frozenset[int]:
     """The tokens that end an answer, by their spellings and by what the files state. special: control tokens' spellings."""
     ends = {token for token, text in special.items() if text in _ENDS or text == eos}
-    if _MESSAGES <= set(special.values()):
+    if set(special.values()) >= _MESSAGES:
         ends -= {token for token, text in special.items() if text == "<|end|>"}
     for source in (layout.config, layout.json("generation_config.json")):
         stated = source.get("eos_token_id")
