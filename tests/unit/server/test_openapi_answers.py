@@ -16,6 +16,7 @@ from inferno_runtime.worker.errors import EngineLost, GenerationTimeout, OutOfMe
 from tests.unit.server.conftest import Running, Start
 from tests.unit.server.described import describe
 from tests.unit.server.fakes import CHATML, FakeEngine
+from tests.unit.server.stored import stored_response
 from tests.unit.server.test_websocket import LONG, Client, Connect, connect, eventually
 
 __all__ = ["connect"]  # a fixture
@@ -77,7 +78,7 @@ CASES = {
     "all is well": Case(),
     "a stream": Case(fields={"stream": True}),
     "a stream of an engine that dies": Case(fields={"stream": True}, trouble=lose),
-    "wrong values": Case(fields={"temperature": 9, "dimensions": 0, "window": "2m", "limit": 0}),
+    "wrong values": Case(fields={"temperature": 9, "priority": 9, "dimensions": 0, "window": "2m", "limit": 0}),
     "no such model": Case(fields={"model": "none"}),
     "no key": Case(keys=NARROW),
     "a key for another model": Case(keys=NARROW, headers={"X-API-Key": "sk-narrow"}),
@@ -99,13 +100,15 @@ CASES = {
     "a server that loads": Case(load=False),
     "no time": Case(trouble=take_too_long),
     "no memory": Case(trouble=run_out),
-    "another method": Case(method="DELETE"),
+    "another method": Case(method="PATCH"),
 }
 
 
 async def ask(server: Running, operation: Operation, case: Case) -> httpx.Response:
     """The answer to a request that is right but for what the case says."""
     given = {"model": "fake", **case.fields}
+    for account in ("address/127.0.0.1", "key/narrow"):
+        server.context.responses.put(account, "fake", stored_response("fake"))
     path = operation.path.replace("{id}", given["model"])
     fields = given if any(parameter.name == "model" for parameter in operation.parameters) else case.fields
     asks: dict[str, Any] = {"params": {name: str(value) for name, value in fields.items()}}
@@ -114,8 +117,7 @@ async def ask(server: Running, operation: Operation, case: Case) -> httpx.Respon
     elif case.content is not None and operation.body:
         asks = {"content": case.content}
     elif operation.body:
-        said = {"messages": [{"role": "user", "content": "Hi"}]} if "chat" in path else {"prompt": "Hi", "input": "Hi"}
-        asks = {"json": {**said, **given}}
+        asks = {"json": {**_said(path), **given}}
     headers = {name: value for name, value in (UPGRADE | case.headers).items() if value is not None}
     if not operation.socket:
         headers = {name: value for name, value in headers.items() if name not in UPGRADE}
@@ -125,6 +127,13 @@ async def ask(server: Running, operation: Operation, case: Case) -> httpx.Respon
         await response.aread()
     await response.aclose()
     return response
+
+
+def _said(path: str) -> dict[str, Any]:
+    """What a request to a path is about."""
+    if path.startswith(("/v1/chat", "/v1/messages")):
+        return {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 99}
+    return {"input": "Hi"} if path.startswith("/v1/responses") else {"prompt": "Hi", "input": "Hi"}
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)

@@ -89,6 +89,11 @@ class Generation:
         return self._reason
 
     @property
+    def stop(self) -> str:
+        """The stop string that ended the sequence; empty if none did."""
+        return self._detokenizer.stop
+
+    @property
     def usage(self) -> Usage:
         """What the sequence has taken so far."""
         first = decode = 0.0

@@ -1,0 +1,16 @@
+"""How a field of a request is described."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field of a request.
+
+    meaning: in Markdown; default: the value that leaving it out stands for, None where there is none or `meaning` says it;
+    refused: the values that this server knows and refuses, in words.
+    """
+
+    meaning: str
+    default: bool | float | str | None = None
+    refused: str = ""
