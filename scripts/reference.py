@@ -1,8 +1,8 @@
 """Writes the reference pages from the code: `make docs`.
 
 docs/configuration.md follows from the fields of the configuration, docs/metrics.md from the metrics, docs/resource.md from
-the InfernoModel's types, and the tables of docs/api.md, which stand between two marks each, from the types of requests and
-messages.
+the InfernoModel's types, and the tables of docs/api.md and the pages beside it, which stand between two marks each, from the
+types of requests and messages.
 
 scripts/reference.py [--check]
 """
@@ -152,15 +152,18 @@ def resource_fields(schema: dict[str, Any], path: str) -> Iterator[tuple[str, st
             yield from resource_fields(inner, below + ("[]" if "items" in child else ""))
 
 
-# docs/api.md
+# docs/api.md, and the pages of other APIs
 
 MARKED = re.compile(r"(<!-- ([^:\n]+): written by `make docs` -->\n).*?(<!-- end -->)", re.DOTALL)
 COMPONENTS = component_schemas([])
 
 
-def api() -> str:
-    """The page of the API, with its tables as they ought to be."""
-    return MARKED.sub(lambda mark: mark[1] + table(mark[2]) + mark[3], (DOCS / "api.md").read_text())
+WITH_TABLES = ("api.md", "messages.md", "responses.md")
+
+
+def with_tables(name: str) -> str:
+    """A page that is written by hand, with its tables as they ought to be."""
+    return MARKED.sub(lambda mark: mark[1] + table(mark[2]) + mark[3], (DOCS / name).read_text())
 
 
 def table(name: str) -> str:
@@ -279,7 +282,7 @@ def words(schema: dict[str, Any], *, many: bool = False) -> str:
     """A JSON schema as a person says it. many: in the plural."""
     if "anyOf" in schema:
         kinds = [part for part in schema["anyOf"] if part.get("type") != "null"]
-        said = [words(part, many=many) for part in kinds]
+        said = list(dict.fromkeys(words(part, many=many) for part in kinds))
         return said[0] if len(said) == 1 else f"{', '.join(said[:-1])} or {said[-1]}"
     if "$ref" in schema:
         return words(COMPONENTS[schema["$ref"].rpartition("/")[2]], many=many)
@@ -306,8 +309,8 @@ def bounds(schema: dict[str, Any]) -> str:
 
 def main() -> None:
     """Write the pages; with --check only say whether they are up to date."""
-    pages = {"configuration.md": configuration(), "metrics.md": metrics(), "api.md": api(), "resource.md": resource()}
-    for name, text in pages.items():
+    pages = {"configuration.md": configuration(), "metrics.md": metrics(), "resource.md": resource()}
+    for name, text in (pages | {name: with_tables(name) for name in WITH_TABLES}).items():
         page = DOCS / name
         if "--check" not in sys.argv:
             page.write_text(text)

@@ -262,6 +262,24 @@ class ServerConfig(Config):
         description="Origins of the web pages, beside the server's own, that may open WebSockets and event streams, "
         "such as `https://example.com`; `*` allows all.",
     )
+    stored_responses: int = Field(
+        default=1000,
+        ge=0,
+        le=1_000_000,
+        description="Most responses of `/v1/responses` that are kept, for requests that go on from them; 0 keeps none.",
+    )
+    stored_response_kb: int = Field(
+        default=65_536,
+        ge=1,
+        le=1_073_741_824,
+        description="KiB that all of them may have together; beyond that whoever holds most loses the oldest.",
+    )
+    stored_response_seconds: Seconds = Field(
+        default=86_400,
+        ge=1,
+        le=31_536_000,
+        description="Seconds for which each is kept.",
+    )
     drain_seconds: Seconds = Field(
         default=300,
         ge=0,

@@ -151,5 +151,12 @@ def test_what_a_stream_does_not_tell(said: Event) -> None:
 
 
 def test_a_message_that_begins_with_a_call_has_no_content() -> None:
-    written = event(ChatAnswer("m").events(0).opening(CallBegin(0, "call_1", "now")))
-    assert written["choices"][0]["delta"]["content"] is None
+    opening = event(ChatAnswer("m").events(0).opening(CallBegin(0, "call_1", "now")))
+    assert opening["choices"] == [
+        {
+            "index": 0,
+            "delta": {"role": "assistant", "content": None, "refusal": None},
+            "logprobs": None,
+            "finish_reason": None,
+        }
+    ]

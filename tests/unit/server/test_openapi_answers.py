@@ -16,6 +16,7 @@ from inferno_runtime.worker.errors import EngineLost, GenerationTimeout, OutOfMe
 from tests.unit.server.conftest import Running, Start
 from tests.unit.server.described import describe
 from tests.unit.server.fakes import CHATML, FakeEngine
+from tests.unit.server.stored import stored_response
 from tests.unit.server.test_websocket import LONG, Client, Connect, connect, eventually
 
 __all__ = ["connect"]  # a fixture
@@ -79,7 +80,15 @@ CASES = {
     "a stream": Case(fields={"stream": True}),
     "a stream of an engine that dies": Case(fields={"stream": True}, trouble=lose),
     "wrong values": Case(
-        fields={"temperature": 9, "dimensions": 0, "window": "2m", "limit": 0, "tokens": [-1], "messages": 5}
+        fields={
+            "temperature": 9,
+            "priority": 9,
+            "dimensions": 0,
+            "window": "2m",
+            "limit": 0,
+            "tokens": [-1],
+            "messages": 5,
+        }
     ),
     "no such model": Case(fields={"model": "none"}),
     "no key": Case(keys=NARROW),
@@ -102,13 +111,15 @@ CASES = {
     "a server that loads": Case(load=False),
     "no time": Case(trouble=take_too_long),
     "no memory": Case(trouble=run_out),
-    "another method": Case(method="DELETE"),
+    "another method": Case(method="PATCH"),
 }
 
 
 async def ask(server: Running, operation: Operation, case: Case) -> httpx.Response:
     """The answer to a request that is right but for what the case says."""
     given = {"model": "fake", **case.fields}
+    for account in ("address/127.0.0.1", "key/narrow"):
+        server.context.responses.put(account, "fake", stored_response("fake"))
     path = operation.path.replace("{id}", given["model"])
     fields = given if any(parameter.name == "model" for parameter in operation.parameters) else case.fields
     asks: dict[str, Any] = {"params": {name: str(value) for name, value in fields.items()}}
@@ -117,13 +128,7 @@ async def ask(server: Running, operation: Operation, case: Case) -> httpx.Respon
     elif case.content is not None and operation.body:
         asks = {"content": case.content}
     elif operation.body:
-        chat = "chat" in path or "template" in path
-        said = (
-            {"messages": [{"role": "user", "content": "Hi"}]}
-            if chat
-            else {"prompt": "Hi", "input": "Hi", "tokens": [72]}
-        )
-        asks = {"json": {**said, **given}}
+        asks = {"json": {**_said(path), **given}}
     headers = {name: value for name, value in (UPGRADE | case.headers).items() if value is not None}
     if not operation.socket:
         headers = {name: value for name, value in headers.items() if name not in UPGRADE}
@@ -133,6 +138,13 @@ async def ask(server: Running, operation: Operation, case: Case) -> httpx.Respon
         await response.aread()
     await response.aclose()
     return response
+
+
+def _said(path: str) -> dict[str, Any]:
+    """What a request to a path is about."""
+    if path.startswith(("/v1/chat", "/v1/messages")) or "template" in path:
+        return {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 99}
+    return {"input": "Hi"} if path.startswith("/v1/responses") else {"prompt": "Hi", "input": "Hi", "tokens": [72]}
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)

@@ -10,7 +10,7 @@ class Detokenizer:
     Bytes that do not yet make a code point are held back, and so is text that may turn out to begin a stop string.
     """
 
-    __slots__ = ("_decoder", "_held", "_longest", "_pieces", "_stops", "stopped")
+    __slots__ = ("_decoder", "_held", "_longest", "_pieces", "_stops", "stop", "stopped")
 
     def __init__(self, pieces: Sequence[bytes], stops: Sequence[str] = ()) -> None:
         self._pieces = pieces
@@ -19,6 +19,7 @@ class Detokenizer:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = ""
         self.stopped = False  # a stop string was found, and nothing follows
+        self.stop = ""  # which one it was
 
     def feed(self, tokens: Iterable[int]) -> str:
         """The text that is certain after `tokens`; empty once a stop string was found."""
@@ -29,9 +30,10 @@ class Detokenizer:
         if not self._stops:
             return text
         text = self._held + text
-        found = min((at for stop in self._stops if (at := text.find(stop)) >= 0), default=-1)
+        found, stop = min(((at, stop) for stop in self._stops if (at := text.find(stop)) >= 0), default=(-1, ""))
         if found >= 0:
             self.stopped = True
+            self.stop = stop
             self._held = ""
             return text[:found]
         held = self._possible_start(text)

@@ -1,12 +1,15 @@
 """The schemas of the API's description: of everything that is sent and received, by name, and what they are made into."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
 from inferno_runtime.engine.request import Priority
 from inferno_runtime.openai import fields, stream_schemas
+from inferno_runtime.openai.described import Field
+from inferno_runtime.openai.messages_api import requests as messages_api
+from inferno_runtime.openai.responses_api import requests as responses_api
 
 Json = dict[str, Any]
 
@@ -15,6 +18,14 @@ _REFERENCE = "#/components/schemas/{name}"
 _ENVELOPE = ("model", "prompt", "messages", "priority")  # of a WebSocket's request, beside its `params`
 _IMPLIED = ("stream", "stream_options")  # what a transport that always streams does not need
 _PROMPT = "A text to continue. The spelling of a special token is read as one."
+# Fields that are lists of these types.
+_CONTENTS = (
+    ("ResponsesRequest", "input", responses_api.Item),
+    ("ResponsesRequest", "tools", responses_api.FunctionTool),
+    ("CountTokensRequest", "tools", messages_api.InputTool),
+    ("MessagesRequest", "tools", messages_api.InputTool),
+    ("InputMessage", "content", messages_api.Block),
+)
 _ACCUMULATED = {
     "type": "boolean",
     "default": True,
@@ -32,6 +43,8 @@ def component_schemas(types: Iterable[type[msgspec.Struct]]) -> Json:
     for kind in fields.REQUESTS:
         _explain(components[kind.__name__]["properties"], fields.described(kind))
     _complete_inference(components)
+    for name, field, alternatives in _CONTENTS:
+        _refine(components[name]["properties"][field], alternatives)
     return components
 
 
@@ -44,7 +57,7 @@ def _any_of(alternatives: list[Json]) -> Json:
     return alternatives[0] if len(alternatives) == 1 else {"anyOf": alternatives}
 
 
-def _explain(properties: Json, described: Mapping[str, fields.Field]) -> None:
+def _explain(properties: Json, described: Mapping[str, Field]) -> None:
     """Say what the fields of a request mean, and what leaving them out does."""
     for name, field in described.items():
         schema = properties[name]
@@ -52,6 +65,12 @@ def _explain(properties: Json, described: Mapping[str, fields.Field]) -> None:
         schema.pop("default", None)  # null, which only says that it may be left out
         if field.default is not None:
             schema["default"] = field.default
+
+
+def _refine(schema: Json, kinds: Any) -> None:
+    """Say what a list has that is read item by item, so that errors tell which one is wrong."""
+    (items,) = [part for part in schema["anyOf"] if part.get("type") == "array"]
+    items["items"] = reference(*(get_args(kinds) or (kinds,)))
 
 
 def _complete_inference(components: Json) -> None:

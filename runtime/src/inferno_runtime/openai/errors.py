@@ -3,7 +3,9 @@
 An error object always has its four fields: `message`, `type`, `param` and `code`.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import msgspec
 
@@ -16,6 +18,8 @@ AUTHENTICATION = "authentication_error"
 PERMISSION = "permission_error"
 RATE_LIMIT = "rate_limit_error"
 TIMEOUT = "timeout_error"
+
+TOO_LONG = "context_length_exceeded"  # the code of a prompt that leaves no room for an answer
 
 
 class ApiError(Exception):
@@ -52,9 +56,33 @@ class ApiError(Exception):
         """The error object."""
         return {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
 
+    def in_words(self, names: Mapping[str, str]) -> "ApiError":
+        """The same in the words of an API in which fields have other names.
+
+        names: by those that they have here; one that begins with a point is a part of a path.
+        """
+        message = self.message
+        for name, other in names.items():
+            # Only where it stands for the field: in quotes, as the beginning of a path, or as something of the client's.
+            form = "{}" if name.startswith(".") else r"(?<='){0}(?=')|\b{0}(?=\[|\.\w)|(?<=your ){0}\b"
+            message = re.sub(form.format(re.escape(name)), other, message)
+        param = None if self.param is None else names.get(self.param, self.param)
+        return ApiError(self.status, message, kind=self.type, param=param, code=self.code, headers=self.headers)
+
     def body(self) -> bytes:
         """An answer that is the error object, as JSON."""
         return msgspec.json.encode({"error": self.fields})
+
+
+@contextmanager
+def in_words(names: Mapping[str, str]) -> Iterator[None]:
+    """Has what is raised within speak in an API's own words (see `ApiError.in_words`), also of what nests too deep."""
+    try:
+        yield
+    except ApiError as error:
+        raise error.in_words(names) from error
+    except RecursionError as error:
+        raise invalid_json("The body nests too deep.") from error
 
 
 def bad_request(message: str, param: str | None = None, code: str | None = "invalid_value") -> ApiError:
@@ -105,6 +133,16 @@ def model_not_found(name: str) -> ApiError:
     return ApiError(404, f"The model '{name[:128]}' does not exist.", param="model", code="model_not_found")
 
 
+def response_not_found(response_id: str, param: str) -> ApiError:
+    """No such response of this caller's, or not any more."""
+    return ApiError(
+        404,
+        f"There is no response '{response_id[:128]}' here; they are kept for a while, by the server that made them.",
+        param=param,
+        code="response_not_found",
+    )
+
+
 def path_not_found(path: str) -> ApiError:
     """No such path here."""
     return ApiError(404, f"There is nothing at {path}.", kind=NOT_FOUND, code="not_found")
@@ -144,7 +182,7 @@ def context_length_exceeded(context: int, prompt: int | str, param: str) -> ApiE
         400,
         f"This model's context holds {context} tokens, and your {param} has {prompt}, which leaves no room for an answer.",
         param=param,
-        code="context_length_exceeded",
+        code=TOO_LONG,
     )
 
 
@@ -155,7 +193,7 @@ def input_too_long(window: int, tokens: int, where: str) -> ApiError:
         f"This model takes inputs of up to {window} tokens, and '{where}' has {tokens}; "
         "shorten it, or send 'truncate': true to leave out its end.",
         param="input",
-        code="context_length_exceeded",
+        code=TOO_LONG,
     )
 
 

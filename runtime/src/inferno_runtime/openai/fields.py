@@ -4,14 +4,14 @@ Their names, types and ranges are those of the types in `requests` and `embeddin
 what leaving it out means.
 """
 
-from dataclasses import dataclass
-
 import msgspec
 
 from inferno_runtime.chat.conversation import MOST_NESTED
 from inferno_runtime.engine.request import Sampling
 from inferno_runtime.openai.convert import DEFAULT_MAX_TOKENS, MAX_BIASES, MAX_METADATA, MAX_STOPS
+from inferno_runtime.openai.described import Field
 from inferno_runtime.openai.embeddings import MAX_CHARACTERS, MAX_INPUTS, EmbeddingsRequest
+from inferno_runtime.openai.messages_api import fields as messages_api
 from inferno_runtime.openai.requests import (
     ChatRequest,
     CompletionRequest,
@@ -26,6 +26,7 @@ from inferno_runtime.openai.requests import (
     ToolCall,
     ToolDefinition,
 )
+from inferno_runtime.openai.responses_api import fields as responses_api
 from inferno_runtime.openai.tokens import MOST, ApplyTemplateRequest, DetokenizeRequest, TokenizeRequest
 from inferno_runtime.openai.tools import MAX_TOOLS
 
@@ -45,28 +46,10 @@ REQUESTS: tuple[type[msgspec.Struct], ...] = (
     TokenizeRequest,
     DetokenizeRequest,
     ApplyTemplateRequest,
+    *responses_api.MEANINGS,
+    *messages_api.MEANINGS,
 )
 """The types that have fields of requests."""
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """One field of a request.
-
-    meaning: in Markdown; default: the value that leaving it out stands for, None where there is none or `meaning` says it;
-    refused: the values that this server knows and refuses, in words; ignored: whether it changes nothing.
-    """
-
-    meaning: str
-    default: bool | float | str | None = None
-    refused: str = ""
-    ignored: bool = False
-
-    @property
-    def told(self) -> str:
-        """All that there is to say of it, but the default."""
-        refused = f" Refused: {self.refused}." if self.refused else ""
-        return self.meaning + refused + (" Accepted, and changes nothing." if self.ignored else "")
 
 
 _SAMPLING = Sampling()
@@ -285,6 +268,8 @@ MEANINGS: dict[type, dict[str, Field]] = {
         "user": _USER,
         "priority": _PRIORITY,
     },
+    **responses_api.MEANINGS,
+    **messages_api.MEANINGS,
 }
 
 

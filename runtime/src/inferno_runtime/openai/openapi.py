@@ -9,6 +9,7 @@ from inferno_runtime.config import ServerConfig
 from inferno_runtime.openai import schemas
 from inferno_runtime.openai.components import JSON, Json, component_schemas, query_parameters, reference
 from inferno_runtime.openai.embeddings import EmbeddingsRequest
+from inferno_runtime.openai.messages_api.requests import CountTokensRequest, MessagesRequest
 from inferno_runtime.openai.operations import (
     LAST_EVENT_ID,
     OPERATIONS,
@@ -18,12 +19,14 @@ from inferno_runtime.openai.operations import (
     Operation,
     Parameter,
 )
-from inferno_runtime.openai.requests import ChatRequest
-from inferno_runtime.openai.tokens import ApplyTemplateRequest, DetokenizeRequest
+from inferno_runtime.openai.requests import ChatRequest, CompletionRequest
+from inferno_runtime.openai.responses_api.requests import ResponsesRequest
+from inferno_runtime.openai.tokens import ApplyTemplateRequest, DetokenizeRequest, TokenizeRequest
 
 _EVENTS = "text/event-stream"
 _SHARED = (REQUEST_ID, PRIORITY, LAST_EVENT_ID, TRACEPARENT)  # parameters that stand in the document once
 _ANYWHERE = (408, 431, 500)  # what any operation may answer
+_OF_HEADS = (408, 431)
 _TAGS = {
     "generation": "Text, whole or as OpenAI's events.",
     "embeddings": "Vectors.",
@@ -40,7 +43,7 @@ def document(version: str, models: Sequence[str], config: ServerConfig) -> Json:
     components = component_schemas(
         kind
         for operation in OPERATIONS
-        for kind in (*operation.body, *operation.events, operation.answer, schemas.ErrorAnswer)
+        for kind in (*operation.body, *operation.events, operation.answer, operation.error)
         if isinstance(kind, type)
     )
     paths: Json = {}
@@ -128,15 +131,19 @@ def _security(operation: Operation, config: ServerConfig) -> list[Json]:
 
 
 def _example(body: type[msgspec.Struct], model: str) -> Json:
-    if body is ChatRequest:
-        return {"model": model, "messages": [{"role": "user", "content": "What is the capital of France?"}]}
-    if body is EmbeddingsRequest:
-        return {"model": model, "input": ["A man plays the guitar.", "Somebody makes music."]}
-    if body is DetokenizeRequest:
-        return {"model": model, "tokens": [1, 2, 3]}
-    if body is ApplyTemplateRequest:
-        return _example(ChatRequest, model)
-    return {"model": model, "prompt": "The capital of France is"}
+    question = "What is the capital of France?"
+    examples: dict[type[msgspec.Struct], Json] = {
+        ChatRequest: {"messages": [{"role": "user", "content": question}]},
+        CompletionRequest: {"prompt": "The capital of France is"},
+        EmbeddingsRequest: {"input": ["A man plays the guitar.", "Somebody makes music."]},
+        ResponsesRequest: {"input": question},
+        MessagesRequest: {"max_tokens": 100, "messages": [{"role": "user", "content": question}]},
+        CountTokensRequest: {"messages": [{"role": "user", "content": question}]},
+        TokenizeRequest: {"prompt": "The capital of France is"},
+        DetokenizeRequest: {"tokens": [1, 2, 3]},
+        ApplyTemplateRequest: {"messages": [{"role": "user", "content": question}]},
+    }
+    return {"model": model, **examples[body]}
 
 
 # Responses
@@ -149,11 +156,20 @@ def _headers_of(operation: Operation) -> list[str]:
         headers += _RATE_LIMITS
     if operation.streams_one and not operation.socket:
         headers.append("Access-Control-Allow-Origin")
+    if _speaks_otherwise(operation):
+        headers.append("Request-Id")
     return headers
+
+
+def _speaks_otherwise(operation: Operation) -> bool:
+    """Whether its errors have a shape of their own."""
+    return operation.error is not schemas.ErrorAnswer
 
 
 def _variant(operation: Operation) -> str:
     """A word for what is particular about its answers: the headers that they carry."""
+    if _speaks_otherwise(operation):
+        return "Message"
     if not operation.metered:
         return ""
     return "Event" if operation.streams_one and not operation.socket else "Limited"
@@ -165,16 +181,21 @@ def _errors(config: ServerConfig) -> Json:
     for operation in OPERATIONS:
         headers, variant = _headers_of(operation), _variant(operation)
         for status in (*operation.errors, *_ANYWHERE):
-            errors[f"{variant}{status}"] = _error(_meaning(status, config), [*headers, *_ERROR_HEADERS.get(status, ())])
-        errors[f"{variant}Error"] = _error("Anything else that went wrong.", [*headers, "Allow"])
+            own = [*headers, *_ERROR_HEADERS.get(status, ())]
+            # What is wrong with a head is told before anybody knows whom it was meant for.
+            shapes: tuple[type[msgspec.Struct], ...] = (operation.error,)
+            if status in _OF_HEADS:
+                shapes += (schemas.ErrorAnswer,)
+            errors[f"{variant}{status}"] = _error(_meaning(status, config), own, *shapes)
+        errors[f"{variant}Error"] = _error("Anything else that went wrong.", [*headers, "Allow"], operation.error)
     return errors
 
 
-def _error(description: str, headers: list[str]) -> Json:
+def _error(description: str, headers: list[str], *shapes: type[msgspec.Struct]) -> Json:
     return {
         "description": description,
         "headers": _headers([*headers, "Content-Encoding"]),
-        "content": {JSON: {"schema": reference(schemas.ErrorAnswer)}},
+        "content": {JSON: {"schema": reference(*dict.fromkeys(shapes))}},
     }
 
 
@@ -222,7 +243,7 @@ def _content(operation: Operation) -> Json:
                 "type": "string",
                 "description": f"Server-sent events. The data of each is as below{end}",
                 "contentMediaType": JSON,
-                "contentSchema": reference(*operation.events, schemas.ErrorAnswer),
+                "contentSchema": reference(*operation.events, operation.error),
             }
         }
     return content
@@ -234,7 +255,7 @@ def _meaning(status: int, config: ServerConfig) -> str:
         400: "A field, a parameter or a header is missing, of the wrong type, out of range or not supported; `param` names it.",
         401: "A key is needed, and there was none, or none that is known.",
         403: "The caller may not use the model or the priority, or its page is of an origin that is not allowed.",
-        404: "There is no such model.",
+        404: "There is no such model, or no such response.",
         408: "The request did not come in time.",
         413: f"The body is larger than {config.max_body_bytes} bytes.",
         415: "The body is not JSON in UTF-8.",
@@ -260,6 +281,7 @@ _ERROR_HEADERS = {
 }
 # What it says, its type, and whether it is there wherever it is named.
 _HEADERS: dict[str, tuple[str, str, bool]] = {
+    "Request-Id": ("The same as `X-Request-Id`, where Anthropic's clients look for it.", "string", False),
     "X-Request-Id": ("The request's id: the client's own, if it sent one.", "string", True),
     "openai-version": ("The version of the API.", "string", True),
     "Vary": ("The request's headers that the answer depends on.", "string", False),

@@ -10,11 +10,16 @@ from inferno_runtime.config import ServerConfig
 from inferno_runtime.openai import monitoring, schemas, stream_schemas, tokens
 from inferno_runtime.openai.components import JSON
 from inferno_runtime.openai.embeddings import EmbeddingsRequest
+from inferno_runtime.openai.messages_api import schemas as message_schemas
+from inferno_runtime.openai.messages_api.requests import CountTokensRequest, MessagesRequest
 from inferno_runtime.openai.requests import ChatRequest, CompletionRequest
+from inferno_runtime.openai.responses_api import schemas as response_schemas
+from inferno_runtime.openai.responses_api.requests import ResponsesRequest
 
 _KEY = (401, 429)
 _WORK = (400, *_KEY, 403, 404, 503, 504, 507)  # which an engine does
 _BODY = (413, 415)
+_COUNT = (400, *_KEY, 403, 404, 503)  # which a model's tokenizer does
 _MONITORING = (400, 401, 403, 404)
 
 
@@ -48,6 +53,7 @@ class Operation:
     unready: bool = False  # whether the same answer comes with a 503, too
     parameters: tuple[Parameter, ...] = ()
     errors: tuple[int, ...] = ()
+    error: type[msgspec.Struct] = schemas.ErrorAnswer  # the shape of its errors
     keyed: bool = True  # whether it needs a key, where keys are set
 
     @property
@@ -105,6 +111,12 @@ _LIMIT = Parameter(
     {"type": "integer", "minimum": 1, "maximum": monitoring.MOST_RECENT, "default": monitoring.DEFAULT_LIMIT},
 )
 _ID = Parameter("id", "path", "A model's name or alias; it may hold slashes.", {"type": "string"}, required=True)
+_PAGE = (
+    Parameter("limit", "query", "How many, at most.", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}),
+    Parameter("order", "query", "The last first, or the first.", {"enum": ["desc", "asc"], "default": "desc"}),
+    Parameter("after", "query", "The id of the item before.", {"type": "string"}),
+)
+_RESPONSE_ID = Parameter("id", "path", "A stored response's id.", {"type": "string"}, required=True)
 _ASKING = (PRIORITY, TRACEPARENT)
 
 
@@ -238,6 +250,96 @@ def _streams() -> Iterator[Operation]:
         )
 
 
+def _responses() -> Iterator[Operation]:
+    """OpenAI's Responses API."""
+    yield Operation(
+        path="/v1/responses",
+        method="post",
+        name="createResponse",
+        tag="generation",
+        summary="Answer a conversation that consists of items, and keep the answer.",
+        description="Up to {stored_responses} responses are kept for {stored_response_seconds} seconds, each for whom it was "
+        "made, and `previous_response_id` goes on from one.",
+        answer=response_schemas.ResponseObject,
+        events=(response_schemas.ResponseEvent,),
+        body=(ResponsesRequest,),
+        parameters=_ASKING,
+        errors=(*_WORK, *_BODY),
+    )
+    yield Operation(
+        path="/v1/responses/input_tokens",
+        method="post",
+        name="countInputTokens",
+        tag="generation",
+        summary="Count the tokens that a request for a response has.",
+        answer=response_schemas.InputTokens,
+        body=(ResponsesRequest,),
+        parameters=_ASKING,
+        errors=(*_COUNT, *_BODY),
+    )
+    yield Operation(
+        path="/v1/responses/{id}",
+        method="get",
+        name="retrieveResponse",
+        tag="generation",
+        summary="Read a stored response, or delete it.",
+        answer=response_schemas.ResponseObject,
+        parameters=(_RESPONSE_ID,),
+        errors=(400, *_KEY, 404),
+    )
+    yield Operation(
+        path="/v1/responses/{id}",
+        method="delete",
+        name="deleteResponse",
+        tag="generation",
+        summary="Delete a stored response.",
+        answer=response_schemas.DeletedResponse,
+        parameters=(_RESPONSE_ID,),
+        errors=(*_KEY, 404),
+    )
+    yield Operation(
+        path="/v1/responses/{id}/input_items",
+        method="get",
+        name="listInputItems",
+        tag="generation",
+        summary="List the conversation that a stored response answered.",
+        answer=response_schemas.InputItems,
+        parameters=(_RESPONSE_ID, *_PAGE),
+        errors=(400, *_KEY, 404),
+    )
+
+
+def _messages() -> Iterator[Operation]:
+    """Anthropic's Messages API."""
+    yield Operation(
+        path="/v1/messages",
+        method="post",
+        name="createMessage",
+        tag="generation",
+        summary="Answer a conversation in Anthropic's words.",
+        description="The header `anthropic-version` is taken and ignored. A stream sends a `ping` after "
+        "{keep_alive_seconds} seconds of silence.",
+        answer=message_schemas.MessageObject,
+        events=(message_schemas.MessageEvent,),
+        body=(MessagesRequest,),
+        parameters=_ASKING,
+        errors=(*_WORK, *_BODY),
+        error=message_schemas.MessageError,
+    )
+    yield Operation(
+        path="/v1/messages/count_tokens",
+        method="post",
+        name="countMessageTokens",
+        tag="generation",
+        summary="Count the tokens that a conversation has.",
+        answer=message_schemas.TokenCount,
+        body=(CountTokensRequest,),
+        parameters=_ASKING,
+        errors=(*_COUNT, *_BODY),
+        error=message_schemas.MessageError,
+    )
+
+
 OPERATIONS = (
     Operation(
         path="/v1/chat/completions",
@@ -263,6 +365,8 @@ OPERATIONS = (
         parameters=_ASKING,
         errors=(*_WORK, *_BODY),
     ),
+    *_responses(),
+    *_messages(),
     Operation(
         path="/v1/embeddings",
         method="post",

@@ -8,9 +8,16 @@ from inferno_runtime.server.completions import ChatHandler, CompletionHandler
 from inferno_runtime.server.context import Context
 from inferno_runtime.server.embeddings import EmbeddingsHandler
 from inferno_runtime.server.health import HealthHandler, LiveHandler, MetricsHandler, ReadyHandler
+from inferno_runtime.server.messages import CountTokensHandler, MessagesHandler
 from inferno_runtime.server.models import ModelHandler, ModelsHandler
 from inferno_runtime.server.monitoring import ProfileStatsHandler, QueueStatusHandler, RecentProfilesHandler
 from inferno_runtime.server.openapi import OpenApiHandler
+from inferno_runtime.server.responses import (
+    InputItemsHandler,
+    InputTokensHandler,
+    ResponseHandler,
+    ResponsesHandler,
+)
 from inferno_runtime.server.sse import SseHandler
 from inferno_runtime.server.tokens import ApplyTemplateHandler, DetokenizeHandler, TokenizeHandler
 from inferno_runtime.server.transport import MAX_CONNECTIONS, MAX_HEAD, Server
@@ -27,6 +34,12 @@ def application(context: Context) -> Application:
         [
             (r"/v1/chat/completions", ChatHandler, shared),
             (r"/v1/completions", CompletionHandler, shared),
+            (r"/v1/responses", ResponsesHandler, shared),
+            (r"/v1/responses/input_tokens", InputTokensHandler, shared),
+            (r"/v1/responses/([^/]+)", ResponseHandler, shared),
+            (r"/v1/responses/([^/]+)/input_items", InputItemsHandler, shared),
+            (r"/v1/messages", MessagesHandler, shared),
+            (r"/v1/messages/count_tokens", CountTokensHandler, shared),
             (r"/v1/embeddings", EmbeddingsHandler, shared),
             (r"(?:/v1)?/stream/sse", SseHandler, shared),
             (r"(?:/v1)?/ws/stream", SocketHandler, shared),

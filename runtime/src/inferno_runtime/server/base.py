@@ -275,13 +275,17 @@ class BaseHandler(RequestHandler):
         self._write_api_error(error)
         self.finish()
 
+    def error_body(self, error: ApiError) -> bytes:
+        """The answer that tells of an error."""
+        return error.body()
+
     def _write_api_error(self, error: ApiError) -> None:
         self.clear()
         self.set_status(error.status)
         for name, value in error.headers.items():
             self.set_header(name, value)
         self.log_fields["error"] = error.code
-        self.write(error.body())
+        self.write(self.error_body(error))
 
     def write_error(self, status_code: int, **kwargs: object) -> None:
         info = cast(tuple[object, BaseException, object] | None, kwargs.get("exc_info"))

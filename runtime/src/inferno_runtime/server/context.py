@@ -11,6 +11,7 @@ from inferno_runtime.server.access import Access
 from inferno_runtime.server.metrics import Metrics
 from inferno_runtime.server.profiles import Profiles
 from inferno_runtime.server.registry import Registry
+from inferno_runtime.server.response_store import ResponseStore
 from inferno_runtime.server.tracing import Tracer
 
 
@@ -31,6 +32,7 @@ class Context:
     started: float  # Unix time
     access: Access
     profiles: Profiles = field(default_factory=Profiles)
+    responses: ResponseStore = field(init=False)
     tracer: Tracer | None = None  # None while requests are not traced
     in_flight: set[RequestHandler] = field(default_factory=set)
     sockets: set[Socket] = field(default_factory=set)
@@ -38,6 +40,10 @@ class Context:
 
     def __post_init__(self) -> None:
         self.idle.set()
+        server = self.config.server
+        self.responses = ResponseStore(
+            server.stored_responses, server.stored_response_kb * 1024, server.stored_response_seconds
+        )
 
     def enter(self, handler: RequestHandler) -> None:
         """A request is being worked on: a server that drains waits for it."""

@@ -72,7 +72,7 @@ class Run(Work):
     async def submit(self) -> None:
         """Give the engine its sequences. Raises `ApiError`."""
         job, engine = self._job, self._served.engine
-        async with self._limited(), self._prompt(sum(map(len, job.prompts[:: job.choices]))):
+        async with self._limited(), self._prompt(self.prompt_tokens):
             for index, prompt in enumerate(job.prompts):
                 self._parsers.append(job.reading.parser() if job.reading else None)
                 self.generations.append(
@@ -141,6 +141,25 @@ class Run(Work):
     def usage(self) -> dict[str, Any]:
         """What the sequences have taken so far."""
         return usage_object(self._usages)
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Those of what was taken, whether or not it is submitted."""
+        return sum(map(len, self._job.prompts[:: self._job.choices]))
+
+    @property
+    def room(self) -> int:
+        """Tokens that what was taken leaves for an answer."""
+        return self._served.engine.context - max(map(len, self._job.prompts))
+
+    def count(self, text: str) -> int:
+        """How many tokens a text is that the model has made."""
+        return len(self._served.engine.tokenizer.encode(text, add_special=False, parse_special=False)) if text else 0
+
+    @property
+    def stop(self) -> str:
+        """The stop string that ended the first sequence; empty if none did."""
+        return self.generations[0].stop
 
     @property
     def log_fields(self) -> dict[str, object]:

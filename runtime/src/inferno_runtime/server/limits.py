@@ -123,6 +123,7 @@ class Account:
 
     def __init__(self, identity: str, limits: Limits, store: Store) -> None:
         """identity: tells callers apart; stands in the shared store."""
+        self.identity = identity
         self.limits = limits
         self._store = store
         self._requests = f"inferno/requests/{identity}"

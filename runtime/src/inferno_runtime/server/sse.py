@@ -1,12 +1,14 @@
 """`/v1/stream/sse` and `/stream/sse`: one sequence as server-sent events, for a browser's EventSource and for programs."""
 
+from functools import partial
+
 from inferno_runtime.engine.request import FinishReason
 from inferno_runtime.openai import errors, events, sole
 from inferno_runtime.server.base import require_json
 from inferno_runtime.server.generate import Piece, Run
 from inferno_runtime.server.handlers import RunHandler, StreamedAnswer
 from inferno_runtime.server.origin import check_origin
-from inferno_runtime.server.stream import EventStream
+from inferno_runtime.server.stream import EventStream, error_event
 
 
 class SseHandler(RunHandler):
@@ -34,7 +36,8 @@ class SseHandler(RunHandler):
             self.set_header("Content-Type", "text/event-stream; charset=utf-8")
             await self.finish()
             return
-        await self.stream(run, EventStream(self, error_name=b"event: error\n"), _Events(self.request_id, run))
+        stream = EventStream(self, failure=partial(error_event, name=b"error"))
+        await self.stream(run, stream, _Events(self.request_id, run))
 
     async def _answer_reconnection(self, last_event_id: str) -> None:
         """Say that nothing more will come of a stream.

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+from collections.abc import Callable
 
 from tornado.iostream import IOStream, StreamClosedError
 
@@ -28,6 +29,11 @@ def bound_send_buffer(stream: IOStream) -> None:
         stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
 
 
+def error_event(error: ApiError, name: bytes = b"") -> bytes:
+    """An event that is an error object. name: the event's, if it has one."""
+    return (b"event: " + name + b"\n" if name else b"") + b"data: " + error.body() + b"\n\n"
+
+
 class EventStream:
     """The events of one response, in the coding that the client likes best.
 
@@ -35,11 +41,14 @@ class EventStream:
     may send.
     """
 
-    def __init__(self, handler: BaseHandler, *, error_name: bytes = b"") -> None:
-        """error_name: the line before an error's data that names the event, if it has one."""
+    def __init__(
+        self, handler: BaseHandler, *, failure: Callable[[ApiError], bytes] = error_event, silence: bytes = _COMMENT
+    ) -> None:
+        """failure: the events that tell of an error; silence: the event that tells that nothing comes."""
         server = handler.context.config.server
         self._handler = handler
-        self._error_name = error_name
+        self._failure = failure
+        self._beat_event = silence
         self._patience = server.ack_timeout_seconds
         self._silence = server.keep_alive_seconds
         self._loop = asyncio.get_running_loop()
@@ -99,7 +108,7 @@ class EventStream:
         self._handler.log_fields["error"] = error.code
         try:
             async with asyncio.timeout(_LAST_WORDS_SECONDS):
-                await self.send(self._error_name + b"data: " + error.body() + b"\n\n")
+                await self.send(self._failure(error))
                 await self._finish()
         except (TimeoutError, ApiError):
             # The client takes nothing, which may be why it failed.
@@ -140,4 +149,4 @@ class EventStream:
     async def _send_comment(self) -> None:
         # Where the client has gone, the handler hears of it by itself; where it stalls, the next event tells.
         with contextlib.suppress(StreamClosedError, ApiError):
-            await self.send(_COMMENT)
+            await self.send(self._beat_event)

@@ -101,6 +101,11 @@ class Generation:
         return self._transcript.mean if self._transcript is not None else float("-inf")
 
     @property
+    def stop(self) -> str:
+        """The stop string that ended the sequence; empty if none did."""
+        return self._detokenizer.stop
+
+    @property
     def usage(self) -> Usage:
         """What the sequence has taken so far."""
         first = decode = 0.0

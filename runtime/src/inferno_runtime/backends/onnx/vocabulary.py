@@ -40,6 +40,8 @@ _INFILL = (
     ("<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"),
     ("▁<PRE>", "▁<SUF>", "▁<MID>"),
 )
+# With both of these, `<|end|>` ends a message, of which an answer may have several (gpt-oss).
+_MESSAGES = frozenset({"<|return|>", "<|call|>"})
 
 
 class OnnxVocabulary:
@@ -62,7 +64,7 @@ class OnnxVocabulary:
         self.bos = _spelling(layout, "bos", self._spelled)
         self.eos = _spelling(layout, "eos", self._spelled)
         self.infill = _infill(self._spelled)
-        self.end_tokens = _end_tokens(layout, special, self.eos)
+        self.end_tokens = end_tokens(layout, special, self.eos)
         self.chat_template = layout.chat_template
         self._parsing = _open(layout.tokenizer)
         self._plain = _open(layout.tokenizer)
@@ -133,8 +135,11 @@ def _infill(spelled: Mapping[int, str]) -> tuple[int, int, int] | None:
     return None
 
 
-def _end_tokens(layout: Layout, special: Mapping[int, str], eos: str) -> frozenset[int]:
+def end_tokens(layout: Layout, special: Mapping[int, str], eos: str) -> frozenset[int]:
+    """The tokens that end an answer, by their spellings and by what the files state. special: control tokens' spellings."""
     ends = {token for token, text in special.items() if text in _ENDS or text == eos}
+    if set(special.values()) >= _MESSAGES:
+        ends -= {token for token, text in special.items() if text == "<|end|>"}
     for source in (layout.config, layout.json("generation_config.json")):
         stated = source.get("eos_token_id")
         ends.update(token for token in (stated if isinstance(stated, list) else [stated]) if isinstance(token, int))

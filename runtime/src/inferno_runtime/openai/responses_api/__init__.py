@@ -1,0 +1,1 @@
+"""OpenAI's Responses API: its wire types, and their conversion to and from a chat."""
