@@ -127,7 +127,7 @@ _OPENAIS = frozenset(
         "assistants",
         "audio",
         "batches",
-        "chat",
+        "chat/completions",
         "chatkit",
         "containers",
         "content_provenance_checks",
@@ -159,8 +159,7 @@ _OPENAIS = frozenset(
 
 def is_openais(path: str) -> bool:
     """Whether a path that is not served here is one of OpenAI's, or below one."""
-    parts = path.split("/")
-    return len(parts) > 2 and parts[1] == "v1" and parts[2] in _OPENAIS
+    return any(path == f"/v1/{part}" or path.startswith(f"/v1/{part}/") for part in _OPENAIS)
 
 
 def served_paths() -> list[str]:
