@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from inferno_runtime.backends.base import ModelError, ModelInfo, Tokenizer
-from inferno_runtime.config import ModelConfig, ServedModel, Task
+from inferno_runtime.config import AdapterConfig, ModelConfig, ServedModel, Task
 from inferno_runtime.engine.request import Embedded, Finished, FinishReason, Priority, Sampling, Started
 from inferno_runtime.worker.client import EngineState, EngineStats
 from inferno_runtime.worker.encoding import Encoding
@@ -62,8 +62,9 @@ class FakeEngine:
         aliases: tuple[str, ...] = (),
         template: str | None = None,
         task: Task = "generate",
+        adapters: tuple[AdapterConfig, ...] = (),
     ) -> None:
-        source = ModelConfig(source="file:///fake.gguf", aliases=aliases, chat_template=template)
+        source = ModelConfig(source="file:///fake.gguf", aliases=aliases, chat_template=template, adapters=adapters)
         self.served = ServedModel(name=name, model=source)
         self.name = name
         self.context = 512
@@ -105,6 +106,7 @@ class FakeEngine:
         priority: Priority = Priority.NORMAL,
         deadline: float | None = None,
         token_timeout: float | None = None,
+        adapter: int = 0,
     ) -> Generation:
         if self.refuses:
             raise self.refuses
@@ -117,6 +119,7 @@ class FakeEngine:
                 "ignore_eos": ignore_eos,
                 "min_tokens": min_tokens,
                 "priority": priority,
+                "adapter": adapter,
             }
         )
         number = len(self.submitted)

@@ -40,6 +40,7 @@ class SchedulerEngine(FakeEngine):
         priority: Priority = Priority.NORMAL,
         deadline: float | None = None,
         token_timeout: float | None = None,
+        adapter: int = 0,
     ) -> Generation:
         number = len(self.submitted) + 1
         self.submitted.append({"prompt": prompt, "priority": priority})

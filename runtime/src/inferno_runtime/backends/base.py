@@ -57,13 +57,25 @@ class ModelInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class AdapterFile:
+    """A LoRA adapter that a model is loaded with."""
+
+    path: str
+    scale: float
+
+
+@dataclass(frozen=True, slots=True)
 class Span:
-    """Consecutive tokens of one sequence, to be evaluated into cells `start`, `start` + 1, … of its slot."""
+    """Consecutive tokens of one sequence, to be evaluated into cells `start`, `start` + 1, … of its slot.
+
+    All spans of a batch have one adapter, and so have all cells of a slot.
+    """
 
     slot: int
     start: int
     tokens: Sequence[int]
     logits: int  # after how many of the last tokens the logits are wanted; 0 for none
+    adapter: int = 0  # the place among those loaded, from 1 on; 0 is the model itself
 
 
 class Setting(Protocol):

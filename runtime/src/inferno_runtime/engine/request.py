@@ -78,6 +78,7 @@ class Request(msgspec.Struct, frozen=True, array_like=True):
     ignore_eos: bool = False
     priority: Priority = Priority.NORMAL
     min_tokens: int = 0  # before which the model cannot end its text
+    adapter: int = 0  # the place among those loaded, from 1 on; 0 is the model itself
 
 
 class Usage(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ A sequence whose client cannot take more is paused: it is in no batch and keeps 
 it gives the slot up and keeps its text, like one that is preempted.
 
 Decode and prefill are separate batches on purpose: a backend with a memory stream per sequence would cut a mixed batch
-into slices of equal length for all of them. The budget is time and not tokens, since a token behind thousands of others
+into slices of equal length for all of them. So are the adapters, since a backend evaluates a batch with one. The budget is time and not tokens, since a token behind thousands of others
 costs many times what the first one does.
 """
 
@@ -33,6 +33,7 @@ from inferno_runtime.engine.slots import SlotTable
 from inferno_runtime.engine.speculation import Speculation
 from inferno_runtime.engine.store import PrefixStore
 from inferno_runtime.engine.threads import ThreadGovernor
+from inferno_runtime.engine.turns import Turns
 
 logger = logging.getLogger(__name__)
 
@@ -65,11 +66,13 @@ class Scheduler:
         speculate: bool = False,
         draft: Backend | None = None,
         governor: ThreadGovernor | None = None,
+        adapters: int = 0,
     ) -> None:
         """step_budget: seconds of prompt evaluation in a step; clock: seconds, monotonic; store_bytes: host memory for
         the prefixes that slots have no room for; speculate: draft from the text itself,
         and where that says nothing with the model `draft`, which has as many slots;
-        governor: has the number of threads follow the steps' times, None if it is fixed."""
+        governor: has the number of threads follow the steps' times, None if it is fixed; adapters: that the backend was
+        loaded with."""
         self._backend = backend
         self._end_list = tuple(end_tokens)
         self._end_tokens = frozenset(self._end_list)
@@ -79,6 +82,7 @@ class Scheduler:
         self._budget = PrefillBudget(self._cost, step_budget)
         self._slots = SlotTable(backend, self._cost, PrefixStore(store_bytes))
         self.speculation = Speculation(backend, enabled=speculate, clock=clock, draft=draft)
+        self._turns = Turns() if adapters else None
         self._roster = Roster()
         self._answer_tokens = 64.0  # of a sequence, smoothed: what one is expected to need when it does not say
         self.preemptions = 0
@@ -143,7 +147,8 @@ class Scheduler:
         self._admit()
         if not self._prefill():
             self._decode()
-            self._budget.begin(self._clock(), running=True, turn=self._evaluator.decode_seconds)
+            if batches := 1 if self._turns is None else self._turns.round():
+                self._budget.begin(self._clock(), running=True, turn=batches * self._evaluator.decode_seconds)
         result, self._result = self._result, StepResult()
         return result
 
@@ -198,7 +203,7 @@ class Scheduler:
             self._slots.compact(roster.running, self._evaluator.decode_seconds)
             roster.sort()
         while roster.running:
-            batch = list(roster.running)
+            batch = self._next_batch()
             drafts = self.speculation.drafts(batch)
             spans = [_next_span(seq, draft) for seq, draft in zip(batch, drafts, strict=True)]
             try:
@@ -210,10 +215,20 @@ class Scheduler:
                 self._decode_apart(batch, error)
                 return
             else:
+                if self._turns is not None:
+                    self._turns.observe(self._evaluator.last_seconds)
                 if self._evaluator.typical:
                     self.speculation.observe_cost(sum(len(span.tokens) for span in spans), self._evaluator.last_seconds)
                 self._take(batch, drafts, logits)
                 return
+
+    def _next_batch(self) -> list[Sequence]:
+        """The running sequences, or those of the adapter whose turn it is."""
+        running = self._roster.running
+        if self._turns is None:
+            return list(running)
+        adapter = self._turns.next({seq.adapter for seq in running})
+        return [seq for seq in running if seq.adapter == adapter]
 
     def _make_room(self) -> bool:
         """Free cells for the batch: what is kept for later or by the paused, else what the youngest of the lowest priority holds.
@@ -271,7 +286,7 @@ class Scheduler:
         head, start = seq.tokens[: seq.position], 0
         while start < len(head):
             piece = head[start : start + self._backend.max_batch]
-            self._backend.evaluate([Span(seq.slot, start, piece, logits=0)])
+            self._backend.evaluate([Span(seq.slot, start, piece, 0, seq.adapter)])
             start += len(piece)
 
     # Prefill
@@ -299,7 +314,8 @@ class Scheduler:
     def _prefill_piece(self, seq: Sequence, most: int) -> None:
         count = min(seq.left, most, self._backend.max_batch)
         last = count == seq.left
-        span = Span(seq.slot, seq.position, seq.tokens[seq.position : seq.position + count], logits=int(last))
+        tokens = seq.tokens[seq.position : seq.position + count]
+        span = Span(seq.slot, seq.position, tokens, int(last), seq.adapter)
         try:
             logits = self._evaluator.prefill(span)
         except OutOfMemory:
@@ -379,4 +395,4 @@ class Scheduler:
 
 
 def _next_span(seq: Sequence, draft: list[int]) -> Span:
-    return Span(seq.slot, seq.position, [seq.tokens[-1], *draft], logits=1 + len(draft))
+    return Span(seq.slot, seq.position, [seq.tokens[-1], *draft], 1 + len(draft), seq.adapter)

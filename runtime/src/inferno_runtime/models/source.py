@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from inferno_runtime.backends.base import ModelError
+from inferno_runtime.backends.base import AdapterFile, ModelError
 from inferno_runtime.backends.onnx.layout import Layout
-from inferno_runtime.config import ModelConfig
+from inferno_runtime.config import AdapterConfig, ModelConfig
 
 DEFAULT_MODEL = Path(__file__).with_name("inferno-tiny-Q8_0.gguf")  # so that there is always something to try
 _MAGIC = b"GGUF"
@@ -29,6 +29,20 @@ def locate(config: ModelConfig) -> Path:
     except OSError as error:
         raise ModelError(f"{path}: {error.strerror}") from error
     return path
+
+
+def locate_adapters(config: ModelConfig) -> tuple[AdapterFile, ...]:
+    """The model's LoRA adapters, checked like the model. Raises `ModelError`."""
+    return tuple(AdapterFile(str(_locate_adapter(adapter)), adapter.scale) for adapter in config.adapters)
+
+
+def _locate_adapter(adapter: AdapterConfig) -> Path:
+    path = path_of(adapter.source)
+    if path.is_dir():
+        raise ModelError(
+            f"{path}: an adapter is a GGUF file, not a folder; convert_lora_to_gguf.py makes one of PEFT's"
+        )
+    return locate(ModelConfig(source=adapter.source, sha256=adapter.sha256))
 
 
 def path_of(source: str) -> Path:

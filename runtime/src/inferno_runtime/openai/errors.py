@@ -3,6 +3,8 @@
 An error object always has its four fields: `message`, `type`, `param` and `code`.
 """
 
+from collections.abc import Sequence
+
 import msgspec
 
 from inferno_runtime.config import Task
@@ -98,9 +100,10 @@ def unsupported(param: str, message: str | None = None) -> ApiError:
     )
 
 
-def model_not_found(name: str) -> ApiError:
-    """No such model here."""
-    return ApiError(404, f"The model '{name[:128]}' does not exist.", param="model", code="model_not_found")
+def model_not_found(name: str, adapters: Sequence[str] = ()) -> ApiError:
+    """No such model here. adapters: of the model that it was asked for with one, where there is that."""
+    beside = f" With an adapter there are: {', '.join(adapters)}." if adapters else ""
+    return ApiError(404, f"The model '{name[:128]}' does not exist.{beside}", param="model", code="model_not_found")
 
 
 def path_not_found(path: str) -> ApiError:

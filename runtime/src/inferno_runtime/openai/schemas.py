@@ -150,7 +150,7 @@ class Embeddings(msgspec.Struct, frozen=True):
 
 
 class Model(msgspec.Struct, frozen=True):
-    """One model, under one of its names; `root` is the name that is its own."""
+    """One model, under one of its names; `root` is the name that is its own, and `parent` the model that it adapts."""
 
     id: str
     object: Literal["model"]

@@ -61,6 +61,7 @@ class Run(Work):
                         priority=self.priority,
                         deadline=self._deadline,
                         token_timeout=self._config.token_timeout_seconds,
+                        adapter=self._adapter,
                     )
                 )
 

@@ -10,10 +10,10 @@ from enum import StrEnum
 from typing import Any, cast
 
 from inferno_runtime.backends import load_tokenizer
-from inferno_runtime.backends.base import ModelError, ModelInfo, Tokenizer
+from inferno_runtime.backends.base import AdapterFile, ModelError, ModelInfo, Tokenizer
 from inferno_runtime.config import ServedModel, Task
 from inferno_runtime.engine.request import EmbeddingRequest, Priority, Request, Sampling
-from inferno_runtime.models.source import locate
+from inferno_runtime.models.source import locate, locate_adapters
 from inferno_runtime.worker.depth import Depth
 from inferno_runtime.worker.draft import check_vocabulary, draft_path
 from inferno_runtime.worker.encoding import Encoding
@@ -93,6 +93,7 @@ class EngineClient:
         self.state_reason = "the model is being loaded"
         self.alive = True  # False when starting again no longer helps
         self._path = ""
+        self._adapters: tuple[AdapterFile, ...] = ()
         self._task: Task = "generate"
         self._ids = itertools.count(1)
         self._generations: dict[int, Generation | Encoding] = {}  # one or the other, by the model's task
@@ -115,6 +116,9 @@ class EngineClient:
         draft = await asyncio.to_thread(draft_path, self.served.engine)
         self.tokenizer = await asyncio.to_thread(load_tokenizer, self._path)
         self._task = self.served.model.task or self.tokenizer.task
+        self._adapters = await asyncio.to_thread(locate_adapters, self.served.model)
+        if self._adapters and self._task == "embed":
+            raise ModelError(f"{self._path}: a model that embeds takes no LoRA adapters (model.adapters)")
         if draft is not None and self._task == "embed":
             raise ModelError(f"{self._path}: a model that embeds has no use for a draft model (engine.draft)")
         if draft is not None:
@@ -138,11 +142,13 @@ class EngineClient:
         priority: Priority = Priority.NORMAL,
         deadline: float | None = None,
         token_timeout: float | None = None,
+        adapter: int = 0,
     ) -> Generation:
         """Have a sequence generated; waits while the engine is being started again.
 
         prompt: 1 to `context` - 1 tokens; priority: beside others that wait; deadline: on the loop's clock;
-        token_timeout: seconds between two tokens. Raises `Overloaded` or `EngineUnavailable`.
+        token_timeout: seconds between two tokens; adapter: its place among the model's, from 1 on, and 0 for none.
+        Raises `Overloaded` or `EngineUnavailable`.
         """
         await self._admitted(deadline)
         generation = Generation(
@@ -156,7 +162,8 @@ class EngineClient:
             token_timeout=token_timeout,
         )
         self._begin(generation)
-        self._send(Submit(Request(generation.id, prompt, max_tokens, sampling, ignore_eos, priority, min_tokens)))
+        request = Request(generation.id, prompt, max_tokens, sampling, ignore_eos, priority, min_tokens, adapter)
+        self._send(Submit(request))
         return generation
 
     async def embed(
@@ -276,7 +283,7 @@ class EngineClient:
         """Start a process and wait until it is ready. Raises `ModelError`."""
         self._process = process = await EngineProcess.spawn()
         end_tokens = sorted(self.tokenizer.end_tokens)
-        process.send(Load(self._path, self.served.engine.wire(), end_tokens, self._task))
+        process.send(Load(self._path, self.served.engine.wire(), end_tokens, self._task, self._adapters))
         self._frames = process.frames()
         async for frames in self._frames:
             for frame in frames:

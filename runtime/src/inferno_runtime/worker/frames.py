@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from inferno_runtime.backends.base import ModelInfo
+from inferno_runtime.backends.base import AdapterFile, ModelInfo
 from inferno_runtime.config import Task
 from inferno_runtime.engine.request import Embedded, EmbeddingRequest, Finished, Request, Started
 
@@ -26,6 +26,7 @@ class Load(msgspec.Struct, frozen=True, array_like=True, tag=0):
     engine: dict[str, Any]
     end_tokens: list[int]
     task: Task = "generate"
+    adapters: tuple[AdapterFile, ...] = ()
 
 
 class Submit(msgspec.Struct, frozen=True, array_like=True, tag=1):
