@@ -155,7 +155,7 @@ PATHS_HEAD = ("Path", "Method", "Purpose", "Key", "Counts")
 
 
 def paths() -> dict[str, list[Operation]]:
-    """The operations of each path; the paths without `/v1` of a stream stand with its own."""
+    """The operations of each path; those without `/v1` stand with their own."""
     found: dict[str, list[Operation]] = {}
     for operation in OPERATIONS:
         if not operation.name.endswith("Unversioned"):
@@ -166,7 +166,9 @@ def paths() -> dict[str, list[Operation]]:
 def path_row(path: str, operations: list[Operation]) -> tuple[str, ...]:
     """What a path is for."""
     first = operations[0]
-    names = f"`{path}`" + (f", `{path.removeprefix('/v1')}`" if first.streams_one else "")
+    bare = path.removeprefix("/v1")
+    both = any(each.path == bare and each.name.endswith("Unversioned") for each in OPERATIONS)
+    names = f"`{path}`" + (f", `{bare}`" if both else "")
     methods = ", ".join(f"`{operation.method.upper()}`" for operation in operations)
     return names, methods, first.summary, "yes" if first.keyed else "", "yes" if first.metered else ""
 

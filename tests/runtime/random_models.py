@@ -80,8 +80,8 @@ def llama(path: Path, change: Callable[[list[str]], list[str]] = list) -> Path:
     return _write(writer, path)
 
 
-def encoder(path: Path, pooling: gguf.PoolingType = gguf.PoolingType.MEAN) -> Path:
-    """A BERT model, whose words are its letters."""
+def encoder(path: Path, pooling: gguf.PoolingType = gguf.PoolingType.MEAN, labels: int = 1) -> Path:
+    """A BERT model, whose words are its letters. labels: of one that ranks."""
     writer = gguf.GGUFWriter(path, "bert")
     heads, hidden = 4, 128
     writer.add_context_length(ENCODER_CONTEXT)
@@ -106,6 +106,10 @@ def encoder(path: Path, pooling: gguf.PoolingType = gguf.PoolingType.MEAN) -> Pa
             shapes |= {f"{block}.{name}.weight": (WIDTH, WIDTH), f"{block}.{name}.bias": (WIDTH,)}
         shapes |= {f"{block}.ffn_up.weight": (hidden, WIDTH), f"{block}.ffn_up.bias": (hidden,)}
         shapes |= {f"{block}.ffn_down.weight": (WIDTH, hidden), f"{block}.ffn_down.bias": (WIDTH,)}
+    if pooling is gguf.PoolingType.RANK:
+        shapes |= {"cls.weight": (WIDTH, WIDTH), "cls.bias": (WIDTH,)}
+        shapes |= {"cls.output.weight": (labels, WIDTH), "cls.output.bias": (labels,)}
+        writer.add_classifier_output_labels([str(label) for label in range(labels)])
     for number, (name, shape) in enumerate(shapes.items()):
         writer.add_tensor(name, _random(1000 + number, *shape) + np.float32(name.endswith("norm.weight")))
     return _write(writer, path)

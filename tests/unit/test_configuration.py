@@ -198,7 +198,7 @@ def test_a_task_and_a_pooling_on_the_command_line(capsys: pytest.CaptureFixture[
     served = configured("serve", "m.gguf", "--task", "embed", "--pooling", "cls").models[0]
     assert (served.model.task, served.engine.pooling) == ("embed", "cls")
     assert configured("serve", "m.gguf").models[0].model.task is None
-    for words in (["--task", "rerank"], ["--pooling", "none"], ["--overlong-inputs", "keep"]):
+    for words in (["--task", "sing"], ["--pooling", "none"], ["--overlong-inputs", "keep"]):
         with pytest.raises(SystemExit):
             configured("serve", "m.gguf", *words)
     assert "invalid choice: 'none'" in capsys.readouterr().err

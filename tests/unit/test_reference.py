@@ -35,6 +35,7 @@ def test_the_page_of_the_api_has_all_its_tables() -> None:
         "fields of Message",
         "fields of CompletionRequest",
         "fields of EmbeddingsRequest",
+        "fields of RerankRequest",
         "messages of ClientMessage",
         "messages of ServerMessage",
         "refusals",

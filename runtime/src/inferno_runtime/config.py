@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 Seconds = Annotated[int, Field(json_schema_extra={"format": "int32"})]
-Task = Literal["generate", "embed"]  # what a model is served for
+Task = Literal["generate", "embed", "rerank"]  # what a model is served for
 
 
 class Config(BaseModel):
@@ -82,7 +82,8 @@ class ModelConfig(Config):
     )
     task: Task | None = Field(
         default=None,
-        description="What the model is served for: generate writes text, embed turns texts into vectors (/v1/embeddings). "
+        description="What the model is served for: generate writes text, embed turns texts into vectors (/v1/embeddings), "
+        "rerank says how well documents answer a query (/v1/rerank). "
         "A model that generates can embed as well, but does one or the other. Default: what the file says that it was made for.",
     )
     adapters: tuple[AdapterConfig, ...] = Field(

@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Sequence
 from typing import Any
 
-from inferno_runtime.backends.base import ModelError, ModelInfo, Tokenizer
+from inferno_runtime.backends.base import ModelError, ModelInfo, Pair, Tokenizer
 from inferno_runtime.config import AdapterConfig, ModelConfig, ServedModel, Task
 from inferno_runtime.engine.request import Embedded, Finished, FinishReason, Priority, Sampling, Started
 from inferno_runtime.worker.client import EngineState, EngineStats
@@ -20,6 +20,7 @@ CHATML = (
 )
 IM_START, IM_END, BOS = 256, 257, 258
 DIMENSIONS = 4  # of the vectors of one that embeds
+_NUMBERS: dict[Task, int] = {"generate": 0, "embed": DIMENSIONS, "rerank": 1}
 _CONTROL = {"<|im_start|>": IM_START, "<|im_end|>": IM_END, "<s>": BOS}
 
 
@@ -43,6 +44,10 @@ class ByteTokenizer:
         for part in parts:
             tokens += [_CONTROL[part]] if parse_special and part in _CONTROL else list(part.encode())
         return tokens
+
+    def encode_pair(self, query: str, document: str) -> Pair:
+        first = [*query.encode(), BOS]
+        return Pair([*first, *document.encode()], len(first))
 
     def decode(self, tokens: Sequence[int]) -> str:
         spellings = {token: spelling for spelling, token in _CONTROL.items()}
@@ -70,7 +75,7 @@ class FakeEngine:
         self.context = 512
         self.vocabulary = ByteTokenizer()
         self.tokenizer: Tokenizer = self.vocabulary
-        self.info = ModelInfo("gguf", "fake", "none", 0, 0, 512, 259, task, DIMENSIONS if task == "embed" else 0)
+        self.info = ModelInfo("gguf", "fake", "none", 0, 0, 512, 259, task, _NUMBERS[task])
         self.state = EngineState.STARTING
         self.state_reason = ""
         self.stats = EngineStats()
@@ -147,11 +152,17 @@ class FakeEngine:
         dimensions: int,
         priority: Priority = Priority.NORMAL,
         deadline: float | None = None,
+        seconds: Sequence[int] = (),
     ) -> Encoding:
         if self.refuses:
             raise self.refuses
         self.submitted.append(
-            {"inputs": [list(tokens) for tokens in inputs], "dimensions": dimensions, "priority": priority}
+            {
+                "inputs": [list(tokens) for tokens in inputs],
+                "dimensions": dimensions,
+                "priority": priority,
+                "seconds": list(seconds),
+            }
         )
         encoding = Encoding(len(self.submitted), self.cancelled.append, deadline)
         task = asyncio.create_task(self._encode(encoding, inputs, dimensions))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from inferno_runtime.backends.base import AdapterFile, Backend, Encoder, ModelError, Tokenizer, Tuner
 from inferno_runtime.backends.onnx.layout import is_onnx
-from inferno_runtime.config import EngineConfig
+from inferno_runtime.config import EngineConfig, Task
 
 
 def load_backend(
@@ -28,15 +28,15 @@ def load_backend(
     return LlamaBackend(Path(path), config, tuner, adapters)
 
 
-def load_encoder(path: str, config: EngineConfig) -> Encoder:
-    """Load a model that turns texts into vectors. Raises `ModelError`."""
+def load_encoder(path: str, config: EngineConfig, task: Task = "embed") -> Encoder:
+    """Load a model that turns texts into vectors, or pairs of them into scores. Raises `ModelError`."""
     if is_onnx(Path(path)):
         from inferno_runtime.backends.onnx.encoder import OnnxEncoder
 
-        return OnnxEncoder(Path(path), config)
+        return OnnxEncoder(Path(path), config, task)
     from inferno_runtime.backends.llama_cpp.encoder import LlamaEncoder
 
-    return LlamaEncoder(Path(path), config)
+    return LlamaEncoder(Path(path), config, task)
 
 
 def load_tokenizer(path: str) -> Tokenizer:

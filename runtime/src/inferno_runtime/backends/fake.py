@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inferno_runtime.backends.base import BackendError, MemoryTraits, ModelInfo, OutOfMemory, Saved, Span
+from inferno_runtime.config import Task
 
 _CAPABLE = MemoryTraits(copy=True, cut=True, save=True, shift=False, cell_bytes=4)
 
@@ -130,10 +131,11 @@ class FakeEncoder:
         max_batch: int = 32,
         max_sequences: int = 8,
         dimensions: int = 6,
+        task: Task = "embed",
         on_encode: Callable[[Sequence[Sequence[int]]], None] = lambda sequences: None,
     ) -> None:
         """on_encode: called first, and may raise or advance a clock."""
-        self.info = ModelInfo("fake", "fake", "none", 0, 0, context, 128, "embed", dimensions)
+        self.info = ModelInfo("fake", "fake", "none", 0, 0, context, 128, task, dimensions)
         self.description = "fake"
         self.context = context
         self.max_batch = max_batch
@@ -142,7 +144,7 @@ class FakeEncoder:
         self.settings: dict[str, Any] = {}
         self._on_encode = on_encode
 
-    def encode(self, sequences: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+    def encode(self, sequences: Sequence[Sequence[int]], seconds: Sequence[int] = ()) -> NDArray[np.float32]:
         self._on_encode(sequences)
         if not sequences or len(sequences) > self.max_sequences:
             raise BackendError(f"{len(sequences)} sequences in a batch of 1 to {self.max_sequences}")
@@ -150,6 +152,8 @@ class FakeEncoder:
             raise BackendError(f"a sequence of more than {self.context} tokens, or of none")
         if len(sequences) > 1 and (count := sum(map(len, sequences))) > self.max_batch:
             raise BackendError(f"{count} tokens in a batch of at most {self.max_batch}")
+        if seconds:  # which are part of what is said, as another token would be
+            sequences = [[*tokens, -second] for tokens, second in zip(sequences, seconds, strict=True)]
         return np.stack([meaning(tokens, self.info.dimensions) for tokens in sequences])
 
     def set_threads(self, count: int) -> None:

@@ -149,13 +149,32 @@ def input_too_long(window: int, tokens: int, where: str) -> ApiError:
     )
 
 
-def unsupported_task(name: str, task: Task) -> ApiError:
-    """The model is served for `task`, and was asked for something else."""
-    serves = {
-        "generate": "generates text and gives no embeddings; ask one that is served with task: embed",
+def pair_too_long(window: int, tokens: int, where: str) -> ApiError:
+    """A query, alone or with a document, that a reranker cannot take whole; `where` in the request is what is too long."""
+    beside = "" if where == "query" else " with the query"
+    return ApiError(
+        400,
+        f"This model takes a query and a document of up to {window} tokens together, and '{where}' has {tokens}{beside}; "
+        + ("shorten it." if where == "query" else "shorten it, or set 'truncate' to leave out its end."),
+        param=where.partition("[")[0],
+        code="context_length_exceeded",
+    )
+
+
+def unsupported_task(name: str, serves: Task, asked: Task) -> ApiError:
+    """The model is served for one task, and was asked for another."""
+    gives: dict[Task, str] = {
+        "generate": "generates text",
         "embed": "gives embeddings only; ask it at /v1/embeddings",
+        "rerank": "scores documents only; ask it at /v1/rerank",
     }
-    return ApiError(400, f"The model '{name}' {serves[task]}.", param="model", code="unsupported_task")
+    wants: dict[Task, str] = {
+        "generate": "",
+        "embed": " and gives no embeddings; ask one that is served with task: embed" if serves == "generate" else "",
+        # The cosine of two embeddings is no such score: models are trained for one or the other.
+        "rerank": ". Scores come from a reranker, one that is served with task: rerank",
+    }
+    return ApiError(400, f"The model '{name}' {gives[serves]}{wants[asked]}.", param="model", code="unsupported_task")
 
 
 def unauthorized(message: str, code: str) -> ApiError:

@@ -12,11 +12,14 @@ from inferno_runtime.engine.request import Sampling
 from inferno_runtime.openai.convert import DEFAULT_MAX_TOKENS, MAX_BIASES, MAX_STOPS
 from inferno_runtime.openai.embeddings import MAX_CHARACTERS, MAX_INPUTS, EmbeddingsRequest
 from inferno_runtime.openai.requests import ChatRequest, CompletionRequest, GenerationRequest, Message, StreamOptions
+from inferno_runtime.openai.rerank import MAX_CHARACTERS as MAX_QUERY
+from inferno_runtime.openai.rerank import MAX_DOCUMENTS, RerankRequest
 
 REQUESTS: tuple[type[msgspec.Struct], ...] = (
     ChatRequest,
     CompletionRequest,
     EmbeddingsRequest,
+    RerankRequest,
     Message,
     StreamOptions,
 )
@@ -157,6 +160,24 @@ MEANINGS: dict[type, dict[str, Field]] = {
         "truncate": Field(
             "Whether an input with more tokens than the model takes loses its end, or is refused with both numbers. "
             "Without it, as `overlongInputs` is set. What the model wants behind a text, such as a separator, stays."
+        ),
+        "user": _USER,
+        "priority": _PRIORITY,
+    },
+    RerankRequest: {
+        "model": _MODEL,
+        "query": Field(f"What the documents are to answer: up to {MAX_QUERY:,} characters."),
+        "documents": Field(
+            f"1 to {MAX_DOCUMENTS:,} documents of up to {MAX_QUERY:,} characters each: texts, or objects with a `text`."
+        ),
+        "top_n": Field("How many results to give, the best first. Without it, all."),
+        "return_documents": Field("Whether each result has its document.", False),
+        "raw_scores": Field(
+            "Give the numbers that the model gives, of any size and sign, in place of probabilities from 0 to 1.", False
+        ),
+        "truncate": Field(
+            "Whether a document that has more tokens with the query than the model takes loses its end, or is refused. "
+            "Without it, as `overlongInputs` is set."
         ),
         "user": _USER,
         "priority": _PRIORITY,

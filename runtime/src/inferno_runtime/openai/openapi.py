@@ -19,6 +19,7 @@ from inferno_runtime.openai.operations import (
     Parameter,
 )
 from inferno_runtime.openai.requests import ChatRequest
+from inferno_runtime.openai.rerank import RerankRequest
 
 _EVENTS = "text/event-stream"
 _SHARED = (REQUEST_ID, PRIORITY, LAST_EVENT_ID, TRACEPARENT)  # parameters that stand in the document once
@@ -26,6 +27,7 @@ _ANYWHERE = (408, 431, 500)  # what any operation may answer
 _TAGS = {
     "generation": "Text, whole or as OpenAI's events.",
     "embeddings": "Vectors.",
+    "reranking": "Scores.",
     "streaming": "Text as named events and on WebSockets.",
     "models": "What is served.",
     "health": "Whether it is served.",
@@ -130,6 +132,8 @@ def _example(body: type[msgspec.Struct], model: str) -> Json:
         return {"model": model, "messages": [{"role": "user", "content": "What is the capital of France?"}]}
     if body is EmbeddingsRequest:
         return {"model": model, "input": ["A man plays the guitar.", "Somebody makes music."]}
+    if body is RerankRequest:
+        return {"model": model, "query": "Who makes music?", "documents": ["A man plays the guitar.", "It rains."]}
     return {"model": model, "prompt": "The capital of France is"}
 
 

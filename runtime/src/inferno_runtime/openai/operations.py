@@ -11,6 +11,7 @@ from inferno_runtime.openai import monitoring, schemas, stream_schemas
 from inferno_runtime.openai.components import JSON
 from inferno_runtime.openai.embeddings import EmbeddingsRequest
 from inferno_runtime.openai.requests import ChatRequest, CompletionRequest
+from inferno_runtime.openai.rerank import RerankRequest
 
 _KEY = (401, 429)
 _WORK = (400, *_KEY, 403, 404, 503, 504, 507)  # which an engine does
@@ -147,6 +148,22 @@ def _streams() -> Iterator[Operation]:
         )
 
 
+def _reranking() -> Iterator[Operation]:
+    """The same under Jina's path, under that of most servers, and under Cohere's newer one."""
+    for root, suffix in (("/v1", ""), ("", "Unversioned"), ("/v2", "V2")):
+        yield Operation(
+            path=f"{root}/rerank",
+            method="post",
+            name=f"rerank{suffix}",
+            tag="reranking",
+            summary="Say how well documents answer a query.",
+            answer=schemas.Reranking,
+            body=(RerankRequest,),
+            parameters=_ASKING,
+            errors=(*_WORK, *_BODY),
+        )
+
+
 OPERATIONS = (
     Operation(
         path="/v1/chat/completions",
@@ -183,6 +200,7 @@ OPERATIONS = (
         parameters=_ASKING,
         errors=(*_WORK, *_BODY),
     ),
+    *_reranking(),
     *_streams(),
     Operation(
         path="/v1/models",

@@ -35,7 +35,7 @@ _LOOK_SECONDS = 1.0  # between two looks at the file
 _MOST_BYTES = 1 << 20
 _MOST_KEYS = 4096
 
-_GUARDED = ("/v1", "/ws", "/stream", "/metrics/profiles", "/metrics/queue")
+_GUARDED = ("/v1", "/v2", "/rerank", "/ws", "/stream", "/metrics/profiles", "/metrics/queue")
 # Browsers' EventSource and WebSocket cannot send headers.
 _KEY_IN_QUERY = frozenset({"/stream/sse", "/v1/stream/sse", "/ws/stream", "/v1/ws/stream"})
 

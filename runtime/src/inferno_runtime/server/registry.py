@@ -12,6 +12,7 @@ from inferno_runtime.engine.request import Priority, Sampling
 from inferno_runtime.openai import embeddings, errors
 from inferno_runtime.openai.convert import Target
 from inferno_runtime.openai.embeddings import EmbeddingTarget
+from inferno_runtime.openai.rerank import RerankTarget
 from inferno_runtime.server.access import Caller
 from inferno_runtime.worker.client import EngineState, EngineStats
 from inferno_runtime.worker.encoding import Encoding
@@ -65,6 +66,7 @@ class Engine(Protocol):
         dimensions: int,
         priority: Priority = Priority.NORMAL,
         deadline: float | None = None,
+        seconds: Sequence[int] = (),
     ) -> Encoding: ...
     async def stop(self) -> None: ...
 
@@ -149,11 +151,16 @@ class Served:
             truncate=truncate,
         )
 
+    def rerank_target(self, truncate: bool) -> RerankTarget:
+        """The same for scores. truncate: documents that are too long, if a request does not say. Raises `ApiError`."""
+        self._require("rerank")
+        return RerankTarget(tokenizer=self.engine.tokenizer, window=self.engine.context, truncate=truncate)
+
     def _require(self, task: Task) -> None:
         if not self.loaded:
             raise errors.unavailable(f"The model '{self.name}' is being loaded.")
         if self.engine.info.task != task:
-            raise errors.unsupported_task(self.name, self.engine.info.task)
+            raise errors.unsupported_task(self.name, self.engine.info.task, task)
 
 
 @dataclass(frozen=True, slots=True)

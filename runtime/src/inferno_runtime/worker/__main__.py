@@ -52,7 +52,7 @@ class FrameHandler(logging.Handler):
 def run(connection: Connection) -> None:
     """Serve until the socket ends."""
     load = _first_frame(connection)
-    serve = serve_embeddings if load.task == "embed" else serve_generation
+    serve = serve_generation if load.task == "generate" else serve_embeddings
     try:
         serve(connection, load)
     except ModelError as error:

@@ -117,10 +117,10 @@ class EngineClient:
         self.tokenizer = await asyncio.to_thread(load_tokenizer, self._path)
         self._task = self.served.model.task or self.tokenizer.task
         self._adapters = await asyncio.to_thread(locate_adapters, self.served.model)
-        if self._adapters and self._task == "embed":
-            raise ModelError(f"{self._path}: a model that embeds takes no LoRA adapters (model.adapters)")
-        if draft is not None and self._task == "embed":
-            raise ModelError(f"{self._path}: a model that embeds has no use for a draft model (engine.draft)")
+        if self._adapters and self._task != "generate":
+            raise ModelError(f"{self._path}: a model that {self._task}s takes no LoRA adapters (model.adapters)")
+        if draft is not None and self._task != "generate":
+            raise ModelError(f"{self._path}: a model that {self._task}s has no use for a draft model (engine.draft)")
         if draft is not None:
             await asyncio.to_thread(check_vocabulary, draft, self.tokenizer.pieces)
             self.draft = draft.name
@@ -173,17 +173,19 @@ class EngineClient:
         dimensions: int,
         priority: Priority = Priority.NORMAL,
         deadline: float | None = None,
+        seconds: Sequence[int] = (),
     ) -> Encoding:
-        """Have texts turned into vectors; waits while the engine is being started again.
+        """Have texts turned into vectors, or pairs into scores; waits while the engine is being started again.
 
         inputs: of 1 to `context` tokens each; dimensions: how many of a vector's numbers are wanted; priority: beside
-        others that wait; deadline: on the loop's clock. Raises `Overloaded` or `EngineUnavailable`.
+        others that wait; deadline: on the loop's clock; seconds: of pairs, where the second text of each begins.
+        Raises `Overloaded` or `EngineUnavailable`.
         """
         await self._admitted(deadline)
         encoding = Encoding(next(self._ids), self._cancel, deadline)
         self._begin(encoding)
         tokens = [array("i", item).tobytes() for item in inputs]
-        self._send(Embed(EmbeddingRequest(encoding.id, tokens, dimensions, priority)))
+        self._send(Embed(EmbeddingRequest(encoding.id, tokens, dimensions, priority, list(seconds))))
         return encoding
 
     async def drain(self, seconds: float) -> None:
@@ -302,6 +304,8 @@ class EngineClient:
         self.stats.depth.set(0, asyncio.get_running_loop().time())
         if frame.info.task == "embed":
             shape = f"{frame.info.dimensions} dimensions, inputs of up to {frame.context} tokens"
+        elif frame.info.task == "rerank":
+            shape = f"pairs of up to {frame.context} tokens"
         else:
             shape = f"{frame.slots} slots of {frame.context} tokens"
         logger.info("%s: %s, %s", self.name, frame.description, shape)

@@ -7,7 +7,7 @@ from typing import Any
 
 import tokenizers
 
-from inferno_runtime.backends.base import ModelError
+from inferno_runtime.backends.base import ModelError, Pair
 from inferno_runtime.backends.onnx.layout import Layout
 from inferno_runtime.backends.onnx.pieces import pieces, special_spellings, vocabulary
 from inferno_runtime.backends.onnx.proto import Description, describe
@@ -40,7 +40,7 @@ class OnnxVocabulary:
         layout = Layout.find(path)
         description = describe(layout.model)
         self.task = stated_task(layout, description)
-        self.context_train = layout.window if self.task == "embed" else layout.positions
+        self.context_train = layout.positions if self.task == "generate" else layout.window
         spec = read_spec(layout.tokenizer)
         try:
             spelled, special = vocabulary(spec), special_spellings(spec)
@@ -61,15 +61,30 @@ class OnnxVocabulary:
         ids: list[int] = tokenizer.encode(text, add_special_tokens=add_special).ids
         return ids
 
+    def encode_pair(self, query: str, document: str) -> Pair:
+        encoding = self._plain.encode(query, document, add_special_tokens=True)
+        ids: list[int] = encoding.ids
+        kinds: list[int] = encoding.type_ids
+        return Pair(ids, kinds.index(1) if 1 in kinds else len(ids))
+
 
 def stated_task(layout: Layout, description: Description) -> Task:
-    """What the model was made for: one that gives logits generates, unless it was laid out to embed."""
-    return "generate" if "logits" in description.outputs and not layout.embeds else "embed"
+    """What the model was made for: one that gives logits generates or, where they are a text's and not its tokens', reranks,
+    unless it was laid out to embed."""
+    if "logits" not in description.outputs or layout.embeds:
+        return "embed"
+    return "rerank" if classifies(description) else "generate"
+
+
+def classifies(description: Description) -> bool:
+    """Whether its logits are of whole texts."""
+    shape = description.outputs.get("logits")
+    return shape is not None and shape.dimensions is not None and len(shape.dimensions) == 2
 
 
 def logit_count(layout: Layout, description: Description) -> int:
     """The tokens that the model can choose from, as far as that can be said without running it; else 0."""
-    shape = description.outputs.get("logits")
+    shape = None if classifies(description) else description.outputs.get("logits")
     claimed = shape.dimensions[-1] if shape and shape.dimensions else None
     if claimed is not None and not 0 < claimed <= _MOST_TOKENS:
         raise ModelError(f"{layout.model}: output 'logits' claims a vocabulary of {claimed} tokens")
