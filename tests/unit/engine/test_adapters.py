@@ -1,6 +1,7 @@
 """Several LoRA adapters on one model: whose turn it is, and what they may not share."""
 
 from collections import Counter
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferno_runtime.backends.base import MemoryTraits
+from inferno_runtime.backends.base import BackendError, MemoryTraits, Span
 from inferno_runtime.engine.prefix_tree import BLOCK
 from inferno_runtime.engine.request import FinishReason
 from inferno_runtime.engine.turns import Turns
@@ -98,6 +99,31 @@ def test_a_failure_of_one_adapter_costs_the_others_nothing() -> None:
     rig.run()
     assert rig.finished[1].reason is FinishReason.ERROR
     assert rig.said[0] == expected([1] * 4, 200)
+
+
+class Fragile(Rig):
+    """Its backend evaluates one sequence at a time."""
+
+    def _on_evaluate(self, spans: Sequence[Span]) -> None:
+        super()._on_evaluate(spans)
+        if len(spans) > 1:
+            raise BackendError("too many")
+
+
+def test_one_whose_batches_always_fail_keeps_the_turn_no_longer_than_others() -> None:
+    rig = Fragile(slots=4, **SHAPE)
+    for request_id in range(2):
+        rig.submit(request_id, [request_id + 1] * 4, max_tokens=900)
+    rig.submit(2, [3] * 4, max_tokens=50, adapter=1)
+    while 2 not in rig.finished:
+        rig.step()
+    assert len(rig.said[0]) < 200
+    rig.submit(3, [4] * 4, max_tokens=5, adapter=2)  # and prompts have their turn, too
+    while 3 not in rig.finished:
+        rig.step()
+    assert len(rig.said[0]) < 400
+    rig.run()
+    assert rig.said[0] == expected([1] * 4, 900)
 
 
 def test_one_with_many_sequences_leaves_the_others_half_of_the_time() -> None:

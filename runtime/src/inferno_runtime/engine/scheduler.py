@@ -268,6 +268,7 @@ class Scheduler:
     def _decode_apart(self, batch: list[Sequence], error: BackendError) -> None:
         """Find out whose token it was that failed the batch, so that its neighbours go on."""
         logger.warning("a batch of %d sequences failed (%s); evaluating them one by one", len(batch), error)
+        began = self._clock()
         for seq in batch:
             try:
                 self._rewind(seq)
@@ -276,6 +277,8 @@ class Scheduler:
                 self._finish(seq, FinishReason.ERROR, f"The model could not be evaluated: {own}", sound=False)
             else:
                 self._take([seq], [[]], logits)
+        if self._turns is not None:
+            self._turns.observe(self._clock() - began)
 
     def _rewind(self, seq: Sequence) -> None:
         """Bring a slot back to what the sequence knows of it, after a batch that failed part of the way."""
