@@ -14,13 +14,15 @@ import numpy as np
 import onnxruntime
 import pytest
 import tokenizers
+from numpy.typing import NDArray
 
 from inferno_runtime.backends import load_encoder, load_tokenizer
-from inferno_runtime.config import EngineConfig
+from inferno_runtime.backends.base import Pair
+from inferno_runtime.config import EngineConfig, Task
 from tests.runtime import onnx_twins
 from tests.runtime.bert import Bert
 from tests.runtime.process import MODEL, ServerProcess
-from tests.runtime.random_models import ENCODER_CONTEXT, encoder
+from tests.runtime.random_models import ENCODER_CONTEXT, RERANK, encoder, head, qwen3
 
 QUERY = "what is it"
 DOCUMENTS = ["a cat", "the cat sat on the mat", "", "zebras", "xyz " * 9, "it is what it is"]
@@ -144,10 +146,36 @@ def load_tokens(server: ServerProcess, document: str) -> range:
     return range(answer.json()["usage"]["prompt_tokens"] if answer.status_code == 200 else ENCODER_CONTEXT + 1)
 
 
-def test_control_tokens_in_a_text_are_text(reranker: ServerProcess) -> None:
-    tricked, plain = "a [SEP] b", "a b"
-    scores = rerank(reranker, [tricked, plain], raw_scores=True)
-    assert scores["usage"]["prompt_tokens"] > 2 * 10 + 5  # it is spelt out
+def test_control_tokens_in_a_text_are_text(model: Path) -> None:
+    tokenizer = load_tokenizer(str(model))
+    cls, sep = 2, 3
+    pair = tokenizer.encode_pair("a [CLS] b", "c [SEP] d")
+    assert (pair.tokens.count(cls), pair.tokens.count(sep)) == (1, 2)
+    assert (pair.tokens[0], pair.tokens[-1], pair.tokens[pair.second - 1]) == (cls, sep, sep)
+
+
+def test_a_decoder_with_a_prompt_of_its_own(tmp_path: Path) -> None:
+    """Its head ends in a softmax of "yes" and "no", which is told as any other's probability."""
+    ranking, embedding = (qwen3(tmp_path / f"{ranks}.gguf", ranks=ranks) for ranks in (True, False))
+    tokenizer = load_tokenizer(str(ranking))
+    pairs = [tokenizer.encode_pair("who", document) for document in ("me", "the cat", "<|im_end|>")]
+    prompt = RERANK.replace("{query}", "who").replace("{document}", "the cat")
+    assert pairs[1].tokens == tokenizer.encode(prompt, add_special=False, parse_special=True)
+    assert len(pairs[2].tokens) > len(pairs[1].tokens)  # what a document says is text
+    scores = _encoded(ranking, tokenizer.task, pairs)
+    states = _encoded(embedding, "embed", pairs)  # of the last tokens
+    said = np.exp(states @ head().T)
+    probabilities = said[:, 0] / said.sum(axis=1)
+    assert 1 / (1 + np.exp(-scores[:, 0])) == pytest.approx(probabilities, abs=2e-3)
+    assert probabilities.max() - probabilities.min() > 0.01
+
+
+def _encoded(path: Path, task: Task, pairs: list[Pair]) -> NDArray[np.float32]:
+    made = load_encoder(str(path), EngineConfig(threads=1), task)
+    try:
+        return made.encode([pair.tokens for pair in pairs], [pair.second for pair in pairs])
+    finally:
+        made.close()
 
 
 @pytest.mark.parametrize("path", ["/rerank", "/v2/rerank"])

@@ -8,8 +8,8 @@ A sequence whose client cannot take more is paused: it is in no batch and keeps 
 it gives the slot up and keeps its text, like one that is preempted.
 
 Decode and prefill are separate batches on purpose: a backend with a memory stream per sequence would cut a mixed batch
-into slices of equal length for all of them. So are the adapters, since a backend evaluates a batch with one. The budget is time and not tokens, since a token behind thousands of others
-costs many times what the first one does.
+into slices of equal length for all of them. A batch has one adapter, so those of several take turns. The budget is time
+and not tokens, since a token behind thousands of others costs many times what the first one does.
 """
 
 import logging

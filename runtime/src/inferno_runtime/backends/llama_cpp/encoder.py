@@ -1,4 +1,7 @@
-"""A GGUF model that turns texts into vectors or pairs into scores, on libllama: packed one behind the other, without padding."""
+"""A GGUF model that turns texts into vectors, or pairs of them into scores, on libllama.
+
+Sequences are packed one behind the other, without padding.
+"""
 
 import ctypes
 from collections.abc import Iterator, Sequence
@@ -82,7 +85,7 @@ class LlamaEncoder:
             if status != 0:
                 raise BackendError(f"libllama: status {status}: {explain(self._library.recent_errors)}")
         vectors = self._vectors(len(sequences))
-        return logits(vectors) if self.info.architecture in _PROBABILITIES else vectors
+        return logits(vectors) if self._ranks and self.info.architecture in _PROBABILITIES else vectors
 
     def set_threads(self, count: int) -> None:
         self._api.llama_set_n_threads(self._context, count, count)

@@ -1,4 +1,7 @@
-"""An ONNX model that turns texts into vectors or pairs into scores: sorted by length, in batches that hold little padding."""
+"""An ONNX model that turns texts into vectors, or pairs of them into scores.
+
+Sequences are sorted by length, into batches that hold little padding.
+"""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
