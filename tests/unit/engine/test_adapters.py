@@ -13,7 +13,7 @@ from inferno_runtime.backends.base import BackendError, MemoryTraits, Span
 from inferno_runtime.engine.prefix_tree import BLOCK
 from inferno_runtime.engine.request import FinishReason
 from inferno_runtime.engine.turns import Turns
-from tests.unit.engine.rig import Rig, expected
+from tests.unit.engine.rig import Rig, expected, successor_in_circles
 
 LONG = [(i * 7) % 120 + 1 for i in range(10 * BLOCK)]
 SHAPE: dict[str, Any] = {"context": 1000, "max_batch": 512, "adapters": 3}
@@ -99,6 +99,19 @@ def test_a_failure_of_one_adapter_costs_the_others_nothing() -> None:
     rig.run()
     assert rig.finished[1].reason is FinishReason.ERROR
     assert rig.said[0] == expected([1] * 4, 200)
+
+
+def test_a_draft_model_that_knows_no_adapters_changes_no_text() -> None:
+    rig = Rig(slots=4, speculate=True, draft={}, choose=successor_in_circles, **SHAPE)
+    rig.batch_seconds = 0.01
+    for request_id in range(6):
+        rig.submit(request_id, [request_id + 1] * 20, max_tokens=150, adapter=request_id % 3)
+    rig.run()
+    for request_id in range(6):
+        right = expected([request_id + 1] * 20, 150, choose=successor_in_circles, adapter=request_id % 3)
+        assert rig.said[request_id] == right
+    assert rig.draft_calls
+    assert rig.scheduler.speculation.accepted > 0
 
 
 class Fragile(Rig):
