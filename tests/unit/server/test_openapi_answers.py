@@ -22,6 +22,7 @@ __all__ = ["connect"]  # a fixture
 
 pytestmark = pytest.mark.asyncio
 
+TASKS: dict[str, Task] = {"embeddings": "embed", "reranking": "rerank"}  # by the tag of what asks for it
 UPGRADE = {
     "Connection": "Upgrade",
     "Upgrade": "websocket",
@@ -79,7 +80,15 @@ CASES = {
     "a stream": Case(fields={"stream": True}),
     "a stream of an engine that dies": Case(fields={"stream": True}, trouble=lose),
     "wrong values": Case(
-        fields={"temperature": 9, "dimensions": 0, "window": "2m", "limit": 0, "tokens": [-1], "messages": 5}
+        fields={
+            "temperature": 9,
+            "dimensions": 0,
+            "top_n": 0,
+            "window": "2m",
+            "limit": 0,
+            "tokens": [-1],
+            "messages": 5,
+        }
     ),
     "no such model": Case(fields={"model": "none"}),
     "no key": Case(keys=NARROW),
@@ -121,7 +130,7 @@ async def ask(server: Running, operation: Operation, case: Case) -> httpx.Respon
         said = (
             {"messages": [{"role": "user", "content": "Hi"}]}
             if chat
-            else {"prompt": "Hi", "input": "Hi", "tokens": [72]}
+            else {"prompt": "Hi", "input": "Hi", "tokens": [72], "query": "Hi", "documents": ["Ho", {"text": "Ha"}]}
         )
         asks = {"json": {**said, **given}}
     headers = {name: value for name, value in (UPGRADE | case.headers).items() if value is not None}
@@ -139,7 +148,7 @@ async def ask(server: Running, operation: Operation, case: Case) -> httpx.Respon
 async def test_answers_are_described_and_what_is_described_is_answered(
     start: Start, operation: Operation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task: Task = "embed" if operation.path == "/v1/embeddings" else "generate"
+    task = TASKS.get(operation.tag, "generate")
     seen: set[int] = set()
     description = await describe(await start())
 
@@ -198,11 +207,12 @@ async def test_answers_with_one_model_and_with_several(start: Start, names: tupl
         ("/v1/tokenize", {"return_token_strs": True}),
         ("/v1/embeddings", {"encoding_format": "base64"}),
         ("/v1/embeddings", {"input": ["a", "b"], "dimensions": 2}),
+        ("/v1/rerank", {"return_documents": True, "top_n": 1}),
     ],
 )
 async def test_answers_in_other_shapes(start: Start, path: str, fields: dict[str, Any]) -> None:
-    server = await start(FakeEngine(task="embed" if path == "/v1/embeddings" else "generate"))
     operation = [each for each in OPERATIONS if each.path == path][-1]
+    server = await start(FakeEngine(task=TASKS.get(operation.tag, "generate")))
     response = await ask(server, operation, Case(fields=fields))
     assert response.status_code == 200
     (await describe(server)).check_response(operation, response)

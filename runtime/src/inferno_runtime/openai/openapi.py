@@ -19,6 +19,7 @@ from inferno_runtime.openai.operations import (
     Parameter,
 )
 from inferno_runtime.openai.requests import ChatRequest
+from inferno_runtime.openai.rerank import RerankRequest
 from inferno_runtime.openai.tokens import ApplyTemplateRequest, DetokenizeRequest
 
 _EVENTS = "text/event-stream"
@@ -27,6 +28,7 @@ _ANYWHERE = (408, 431, 500)  # what any operation may answer
 _TAGS = {
     "generation": "Text, whole or as OpenAI's events.",
     "embeddings": "Vectors.",
+    "reranking": "Scores.",
     "streaming": "Text as named events and on WebSockets.",
     "tokens": "What a model's tokenizer and its chat template say.",
     "models": "What is served.",
@@ -136,6 +138,8 @@ def _example(body: type[msgspec.Struct], model: str) -> Json:
         return {"model": model, "tokens": [1, 2, 3]}
     if body is ApplyTemplateRequest:
         return _example(ChatRequest, model)
+    if body is RerankRequest:
+        return {"model": model, "query": "Who makes music?", "documents": ["A man plays the guitar.", "It rains."]}
     return {"model": model, "prompt": "The capital of France is"}
 
 

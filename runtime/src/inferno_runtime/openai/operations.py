@@ -11,6 +11,7 @@ from inferno_runtime.openai import monitoring, schemas, stream_schemas, tokens
 from inferno_runtime.openai.components import JSON
 from inferno_runtime.openai.embeddings import EmbeddingsRequest
 from inferno_runtime.openai.requests import ChatRequest, CompletionRequest
+from inferno_runtime.openai.rerank import RerankRequest
 
 _KEY = (401, 429)
 _WORK = (400, *_KEY, 403, 404, 503, 504, 507)  # which an engine does
@@ -44,7 +45,6 @@ class Operation:
     body: tuple[type[msgspec.Struct], ...] = ()  # JSON of any of these types
     query: bool = False  # whether a request for text can stand in the query
     socket: bool = False  # whether it opens a WebSocket
-    bare: bool = False  # whether the same is there without /v1, too, or is itself without
     unready: bool = False  # whether the same answer comes with a 503, too
     parameters: tuple[Parameter, ...] = ()
     errors: tuple[int, ...] = ()
@@ -184,7 +184,6 @@ def _tokens() -> Iterator[Operation]:
                 name=name + suffix,
                 tag="tokens",
                 summary=summary,
-                bare=True,
                 answer=answer,
                 body=(body,),
                 errors=(400, *_KEY, 403, 404, 503, *_BODY),
@@ -203,7 +202,6 @@ def _streams() -> Iterator[Operation]:
                 method=method,
                 name=name + suffix,
                 tag="streaming",
-                bare=True,
                 summary=f"Stream one text as named events{place}.",
                 description="With `messages` it is a chat, with `prompt` a completion. `event: token` comes with each piece "
                 "of the text, `event: reasoning` and `event: tool_call` with each of what else a chat says, and `event: complete` or `event: error` at the end. A comment line comes after "
@@ -224,7 +222,6 @@ def _streams() -> Iterator[Operation]:
             method="get",
             name=f"openSocket{suffix}",
             tag="streaming",
-            bare=True,
             summary="Open a WebSocket, on which several texts can be streamed at once.",
             description="Messages are JSON in text frames: the client's are those of the schema `ClientMessage`, and the "
             "server's those of `ServerMessage`. At most {websocket_requests} requests run on a connection, and a message "
@@ -235,6 +232,22 @@ def _streams() -> Iterator[Operation]:
             socket=True,
             parameters=_ASKING,
             errors=(400, *_KEY, 403, 426, 503),
+        )
+
+
+def _reranking() -> Iterator[Operation]:
+    """The same under Jina's path, under that of most servers, and under Cohere's newer one."""
+    for root, suffix in (("/v1", ""), ("", "Unversioned"), ("/v2", "V2")):
+        yield Operation(
+            path=f"{root}/rerank",
+            method="post",
+            name=f"rerank{suffix}",
+            tag="reranking",
+            summary="Say how well documents answer a query.",
+            answer=schemas.Reranking,
+            body=(RerankRequest,),
+            parameters=_ASKING,
+            errors=(*_WORK, *_BODY),
         )
 
 
@@ -274,6 +287,7 @@ OPERATIONS = (
         parameters=_ASKING,
         errors=(*_WORK, *_BODY),
     ),
+    *_reranking(),
     *_streams(),
     *_tokens(),
     Operation(

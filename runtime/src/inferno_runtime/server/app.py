@@ -11,6 +11,7 @@ from inferno_runtime.server.health import HealthHandler, LiveHandler, MetricsHan
 from inferno_runtime.server.models import ModelHandler, ModelsHandler
 from inferno_runtime.server.monitoring import ProfileStatsHandler, QueueStatusHandler, RecentProfilesHandler
 from inferno_runtime.server.openapi import OpenApiHandler
+from inferno_runtime.server.rerank import RerankHandler
 from inferno_runtime.server.sse import SseHandler
 from inferno_runtime.server.tokens import ApplyTemplateHandler, DetokenizeHandler, TokenizeHandler
 from inferno_runtime.server.transport import MAX_CONNECTIONS, MAX_HEAD, Server
@@ -28,6 +29,8 @@ def application(context: Context) -> Application:
             (r"/v1/chat/completions", ChatHandler, shared),
             (r"/v1/completions", CompletionHandler, shared),
             (r"/v1/embeddings", EmbeddingsHandler, shared),
+            (r"(?:/v1)?/rerank", RerankHandler, shared),
+            (r"/v2/rerank", RerankHandler, shared),
             (r"(?:/v1)?/stream/sse", SseHandler, shared),
             (r"(?:/v1)?/ws/stream", SocketHandler, shared),
             (r"(?:/v1)?/tokenize", TokenizeHandler, shared),
