@@ -47,6 +47,11 @@ class ModelFacts(Config):
     size_bytes: int | None = Field(
         default=None, json_schema_extra={"format": "int64"}, description="Bytes of all files of the model."
     )
+    adapter_bytes: int | None = Field(
+        default=None,
+        json_schema_extra={"format": "int64"},
+        description="Bytes of the LoRA adapters that the model is served with.",
+    )
     hidden_size: int | None = Field(
         default=None,
         json_schema_extra={"format": "int64"},

@@ -34,13 +34,14 @@ class MemoryNeed:
     weights: int
     cache: int
     buffers: int
+    adapters: int = 0
     processes: int = _PROCESSES
 
     @property
     def total(self) -> int:
         """All of it, rounded up to 16 MiB, so that a trifle changes nothing."""
         step = 16 * MIB
-        return -(-(self.weights + self.cache + self.buffers + self.processes) // step) * step
+        return -(-(self.weights + self.adapters + self.cache + self.buffers + self.processes) // step) * step
 
 
 def memory_need(facts: ModelFacts, engine: EngineConfig, task: Task | None = None) -> MemoryNeed | None:
@@ -52,13 +53,15 @@ def memory_need(facts: ModelFacts, engine: EngineConfig, task: Task | None = Non
     context = engine.context_length or min(facts.context_length or _DEFAULT_CONTEXT, _DEFAULT_CONTEXT)
     cache = 0 if encodes else _cache(facts, engine, context)
     cache += (engine.prefix_cache_mb or 0) * MIB
-    return MemoryNeed(weights=facts.size_bytes, cache=cache, buffers=_buffers(facts, engine, context, encodes))
+    buffers = _buffers(facts, engine, context, encodes)
+    return MemoryNeed(facts.size_bytes, cache, buffers, adapters=facts.adapter_bytes or 0)
 
 
 def explain(need: MemoryNeed) -> str:
     """The need in words, for a condition."""
+    adapters = f", adapters {shown(need.adapters)}" if need.adapters else ""
     return (
-        f"{shown(need.total)}: weights {shown(need.weights)}, cache {shown(need.cache)}, "
+        f"{shown(need.total)}: weights {shown(need.weights)}{adapters}, cache {shown(need.cache)}, "
         f"buffers {shown(need.buffers)}, processes {shown(need.processes)}"
     )
 
