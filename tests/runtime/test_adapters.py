@@ -1,6 +1,8 @@
 """LoRA adapters on the real library: what one says is what a model says that has it merged into its weights."""
 
+import fcntl
 import random
+import re
 import subprocess
 import sys
 import time
@@ -256,3 +258,43 @@ def test_a_stream_of_an_adapter_is_its_text(server: ServerProcess) -> None:
     assert all(f'"model":"{MODEL}:whisper"' in line for line in lines)
     text = "".join(httpx.Response(200, text=line).json()["choices"][0]["text"] for line in lines)
     assert [text] == ask(server, f"{MODEL}:whisper", "One, two,")
+
+
+def test_scores_of_a_prompt_are_the_adapters(server: ServerProcess, models: list[Backend]) -> None:
+    prompt = prompts()[1]
+    body = {"prompt": prompt, "max_tokens": 1, "temperature": 0, "echo": True, "logprobs": 1}
+    for number, name in enumerate((MODEL, f"{MODEL}:shout", f"{MODEL}:whisper")):
+        answer = server.client.post("/v1/completions", json={"model": name, **body})
+        told = answer.json()["choices"][0]["logprobs"]["token_logprobs"]
+        models[number].clear(0)
+        rows = models[number].evaluate([Span(0, 0, prompt, len(prompt))]).astype(np.float64)
+        logarithms = (
+            rows - np.log(np.exp(rows - rows.max(1, keepdims=True)).sum(1, keepdims=True)) - rows.max(1, keepdims=True)
+        )
+        right = [logarithms[at, token] for at, token in enumerate(prompt[1:])]
+        assert np.abs(np.array(told[1 : len(prompt)]) - right).max() < TOLERANCE
+
+
+def test_forms_and_adapters_at_once(server: ServerProcess) -> None:
+    form = {"structured_outputs": {"regex": "[a-z]{8}[0-9]{8}"}}
+    work = [(name, fields) for name in (MODEL, f"{MODEL}:shout", f"{MODEL}:whisper") for fields in (form, {})]
+    alone = [ask(server, name, "One, two,", **fields) for name, fields in work]
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(lambda job: ask(server, job[0], "One, two,", **job[1]), work)) == alone
+    assert all(re.fullmatch("[a-z]{8}[0-9]{8}", text) for (text,) in alone[::2])
+    assert len({text for (text,) in alone}) == len(work)
+
+
+def test_tokens_by_an_adapters_name(server: ServerProcess) -> None:
+    for name in (MODEL, f"{MODEL}:shout"):
+        answer = server.client.post("/tokenize", json={"model": name, "prompt": "Once upon a time"})
+        assert answer.json()["count"] == 4
+    answer = server.client.post("/tokenize", json={"model": f"{MODEL}:sing", "prompt": "Once"})
+    assert answer.status_code == 404
+
+
+def test_an_adapter_that_is_served_is_held(server: ServerProcess, files: list[Path]) -> None:
+    """Those that evict from a cache ask for this lock."""
+    for path in files:
+        with path.open("rb") as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

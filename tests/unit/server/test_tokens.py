@@ -54,7 +54,7 @@ async def test_the_tokens_around_a_prompt(server: Running) -> None:
     assert (await post(server, "/tokenize", prompt=""))["tokens"] == []
 
 
-@pytest.mark.parametrize("task", ["generate", "embed"])
+@pytest.mark.parametrize("task", ["generate", "embed", "rerank"])
 async def test_models_of_every_task_have_tokens(start: Start, task: Task) -> None:
     server = await start(FakeEngine(task=task))
     assert (await post(server, "/tokenize", prompt="a"))["count"] == 1
