@@ -268,9 +268,8 @@ def test_scores_of_a_prompt_are_the_adapters(server: ServerProcess, models: list
         told = answer.json()["choices"][0]["logprobs"]["token_logprobs"]
         models[number].clear(0)
         rows = models[number].evaluate([Span(0, 0, prompt, len(prompt))]).astype(np.float64)
-        logarithms = (
-            rows - np.log(np.exp(rows - rows.max(1, keepdims=True)).sum(1, keepdims=True)) - rows.max(1, keepdims=True)
-        )
+        rows -= rows.max(axis=1, keepdims=True)
+        logarithms = rows - np.log(np.exp(rows).sum(axis=1, keepdims=True))
         right = [logarithms[at, token] for at, token in enumerate(prompt[1:])]
         assert np.abs(np.array(told[1 : len(prompt)]) - right).max() < TOLERANCE
 
