@@ -21,7 +21,7 @@ from annotated_types import Ge, Le, MaxLen, MinLen
 from pydantic.fields import FieldInfo
 
 from inferno_operator.crd import custom_resource_definition
-from inferno_runtime.config import Config, EngineConfig, ListenConfig, ModelConfig, ServerConfig
+from inferno_runtime.config import AdapterConfig, Config, EngineConfig, ListenConfig, ModelConfig, ServerConfig
 from inferno_runtime.engine.request import FinishReason, Usage
 from inferno_runtime.openai import fields, stream_schemas
 from inferno_runtime.openai.components import component_schemas
@@ -44,6 +44,7 @@ command line with one line that names it.
 """
 SECTIONS: list[tuple[str, type[Config], bool, bool]] = [
     ("spec.model", ModelConfig, True, False),
+    ("spec.model.adapters[]", AdapterConfig, True, False),
     ("spec.engine", EngineConfig, True, True),
     ("spec.server", ServerConfig, True, True),
     ("Listening", ListenConfig, False, True),
@@ -102,12 +103,14 @@ def kind(info: FieldInfo) -> str:
     if typing.get_origin(annotation) is Literal:
         return ", ".join(f"`{value}`" for value in annotation.__args__)
     bounds = {type(item): item for item in info.metadata}
-    if annotation is int:
+    if annotation in (int, float):
+        word = "integer" if annotation is int else "number"
         low, high = bounds.get(Ge), bounds.get(Le)
-        return f"integer, {low.ge} to {high.le}" if isinstance(low, Ge) and isinstance(high, Le) else "integer"
+        return f"{word}, {low.ge} to {high.le}" if isinstance(low, Ge) and isinstance(high, Le) else word
     if typing.get_origin(annotation) is tuple:
         longest = bounds.get(MaxLen)
-        return "list of strings" + (f", {longest.max_length} at most" if isinstance(longest, MaxLen) else "")
+        items = "strings" if annotation.__args__[0] is str else "objects"
+        return f"list of {items}" + (f", {longest.max_length} at most" if isinstance(longest, MaxLen) else "")
     return "string, not empty" if MinLen in bounds else "string"
 
 
@@ -193,7 +196,7 @@ PATHS_HEAD = ("Path", "Method", "Purpose", "Key", "Counts")
 
 
 def paths() -> dict[str, list[Operation]]:
-    """The operations of each path; the paths without `/v1` of a stream stand with its own."""
+    """The operations of each path; those without `/v1` stand with their own."""
     found: dict[str, list[Operation]] = {}
     for operation in OPERATIONS:
         if not operation.name.endswith("Unversioned"):
@@ -204,7 +207,9 @@ def paths() -> dict[str, list[Operation]]:
 def path_row(path: str, operations: list[Operation]) -> tuple[str, ...]:
     """What a path is for."""
     first = operations[0]
-    names = f"`{path}`" + (f", `{path.removeprefix('/v1')}`" if first.bare else "")
+    bare = path.removeprefix("/v1")
+    both = any(each.path == bare and each.name.endswith("Unversioned") for each in OPERATIONS)
+    names = f"`{path}`" + (f", `{bare}`" if both else "")
     methods = ", ".join(f"`{operation.method.upper()}`" for operation in operations)
     return names, methods, first.summary, "yes" if first.keyed else "", "yes" if first.metered else ""
 

@@ -13,6 +13,7 @@ from tests.unit.operator.test_examples import EXAMPLES
 from tests.unit.operator.test_source import REFUSED, UNDERSTOOD
 
 GOOD = {"model": {"source": "pvc://models/tiny.gguf"}}
+ADAPTER = {"name": "sql", "source": "file:///models/sql.gguf"}
 # name: a spec, and what the answer says
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no model": ({}, "spec.model: Required value"),
@@ -53,6 +54,18 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         "spec.model.aliases: Invalid value: aliases must not repeat metadata.name",
     ),
     "an empty alias": ({"model": GOOD["model"] | {"aliases": [""]}}, "spec.model.aliases[0]: Invalid value"),
+    "an adapter twice": (
+        {"model": GOOD["model"] | {"adapters": [ADAPTER, ADAPTER]}},
+        'spec.model.adapters[1]: Duplicate value: {"name":"sql"}',
+    ),
+    "an adapter's name with a colon": (
+        {"model": GOOD["model"] | {"adapters": [ADAPTER | {"name": "a:b"}]}},
+        "spec.model.adapters[0].name: Invalid value",
+    ),
+    "an adapter from elsewhere": (
+        {"model": GOOD["model"] | {"adapters": [ADAPTER | {"source": "hf://org/repo/file.gguf"}]}},
+        "spec.model.adapters[0].source: Invalid value",
+    ),
     "too few replicas": (GOOD | {"replicas": -1}, "spec.replicas: Invalid value: -1"),
     "a percentage that is none": (GOOD | {"maxUnavailable": "all"}, "spec.maxUnavailable"),
     "keys of two kinds": (

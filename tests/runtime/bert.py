@@ -32,6 +32,11 @@ class Bert:
         vector: Array = {"mean": states.mean(axis=0), "cls": states[0], "last": states[-1]}[pooling]
         return vector / np.linalg.norm(vector)
 
+    def score(self, tokens: Sequence[int]) -> float:
+        """What the head of one that ranks says of a pair."""
+        hidden = np.tanh(self._linear(self._states(tokens)[:1], "cls"))
+        return float(self._linear(hidden, "cls.output")[0, 0])
+
     def _states(self, tokens: Sequence[int]) -> Array:
         words, places, types = (self._tensors[f"{n}.weight"] for n in ("token_embd", "position_embd", "token_types"))
         x = self._norm(words[list(tokens)] + places[: len(tokens)] + types[0], "token_embd_norm")

@@ -131,6 +131,31 @@ def encoder(path: Path, folder: Path) -> Path:
     return folder
 
 
+def cross_encoder(path: Path, folder: Path, labels: int = 1) -> Path:
+    """The twin of a BERT model that ranks, as optimum exports a classifier of sequences."""
+    source = Source(path)
+    graph = Graph()
+    first = graph.op("Gather", _bert(graph, source), graph.value(0, np.int64), axis=1)
+    hidden = graph.op("Tanh", graph.linear(first, source.weight("cls.weight"), source.weight("cls.bias")))
+    graph.linear(hidden, source.weight("cls.output.weight"), source.weight("cls.output.bias"))
+    graph.op("Identity", graph.nodes[-1].output[0], to=["logits"])
+    inputs = ("input_ids", "attention_mask", "token_type_ids")
+    graph.save(
+        folder / "model.onnx",
+        [(name, np.int64, ("batch", "tokens")) for name in inputs],
+        [("logits", np.float32, ("batch", labels))],
+    )
+    _word_piece(source).save(str(folder / "tokenizer.json"))
+    _write(
+        folder / "config.json",
+        model_type="bert",
+        vocab_size=len(source.tokens),
+        max_position_embeddings=source.context,
+        num_attention_heads=source.heads,
+    )
+    return folder
+
+
 class _DecoderGraph:
     """The nodes of a Llama model with a cache."""
 
@@ -391,7 +416,9 @@ def _word_piece(source: Source) -> Tokenizer:
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     ends = [(name, vocabulary[name]) for name in ("[CLS]", "[SEP]")]
-    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ends
+    )
     tokenizer.decoder = decoders.WordPiece()
     _add_control_tokens(tokenizer, source)
     tokenizer.enable_truncation(8)  # as many files have it, from when their model was trained

@@ -6,6 +6,7 @@ from string import ascii_lowercase
 
 import gguf
 import numpy as np
+from numpy.typing import NDArray
 
 from inferno_runtime.models.source import DEFAULT_MODEL
 
@@ -80,8 +81,44 @@ def llama(path: Path, change: Callable[[list[str]], list[str]] = list) -> Path:
     return _write(writer, path)
 
 
-def encoder(path: Path, pooling: gguf.PoolingType = gguf.PoolingType.MEAN) -> Path:
-    """A BERT model, whose words are its letters."""
+RERANK = "<|im_start|>Query: {query}\nDocument: {document}<|im_end|>\n<|im_start|>Answer:"
+
+
+def qwen3(path: Path, *, ranks: bool) -> Path:
+    """A Qwen 3 model that embeds, or the same with a head and a prompt to rank by."""
+    writer = _writer(path, "qwen3")
+    heads, hidden = 4, 128
+    size = WIDTH // heads
+    writer.add_feed_forward_length(hidden)
+    writer.add_head_count(heads)
+    writer.add_key_length(size)
+    writer.add_value_length(size)
+    writer.add_rope_dimension_count(size)
+    writer.add_pooling_type(gguf.PoolingType.RANK if ranks else gguf.PoolingType.LAST)
+    for layer in range(LAYERS):
+        shapes = {
+            **{f"attn_{name}.weight": (WIDTH, WIDTH) for name in ("q", "k", "v", "output")},
+            "ffn_gate.weight": (hidden, WIDTH),
+            "ffn_up.weight": (hidden, WIDTH),
+            "ffn_down.weight": (WIDTH, hidden),
+        }
+        _add(writer, layer, shapes, norms=("attn_norm", "ffn_norm"))
+        for name in ("attn_q_norm", "attn_k_norm"):
+            writer.add_tensor(f"blk.{layer}.{name}.weight", np.ones(size, dtype=np.float32))
+    if ranks:
+        writer.add_classifier_output_labels(["yes", "no"])
+        writer.add_string("tokenizer.chat_template.rerank", RERANK)
+        writer.add_tensor("cls.output.weight", head())
+    return _write(writer, path)
+
+
+def head() -> NDArray[np.float32]:
+    """The weights that the one above ranks by: rows for "yes" and "no"."""
+    return _random(7, 2, WIDTH)
+
+
+def encoder(path: Path, pooling: gguf.PoolingType = gguf.PoolingType.MEAN, labels: int = 1) -> Path:
+    """A BERT model, whose words are its letters. labels: of one that ranks."""
     writer = gguf.GGUFWriter(path, "bert")
     heads, hidden = 4, 128
     writer.add_context_length(ENCODER_CONTEXT)
@@ -106,6 +143,10 @@ def encoder(path: Path, pooling: gguf.PoolingType = gguf.PoolingType.MEAN) -> Pa
             shapes |= {f"{block}.{name}.weight": (WIDTH, WIDTH), f"{block}.{name}.bias": (WIDTH,)}
         shapes |= {f"{block}.ffn_up.weight": (hidden, WIDTH), f"{block}.ffn_up.bias": (hidden,)}
         shapes |= {f"{block}.ffn_down.weight": (WIDTH, hidden), f"{block}.ffn_down.bias": (WIDTH,)}
+    if pooling is gguf.PoolingType.RANK:
+        shapes |= {"cls.weight": (WIDTH, WIDTH), "cls.bias": (WIDTH,)}
+        shapes |= {"cls.output.weight": (labels, WIDTH), "cls.output.bias": (labels,)}
+        writer.add_classifier_output_labels([str(label) for label in range(labels)])
     for number, (name, shape) in enumerate(shapes.items()):
         writer.add_tensor(name, _random(1000 + number, *shape) + np.float32(name.endswith("norm.weight")))
     return _write(writer, path)
@@ -162,8 +203,9 @@ def _add(writer: gguf.GGUFWriter, layer: int, shapes: Mapping[str, tuple[int, ..
         writer.add_tensor(f"blk.{layer}.{name}", _random(1 + layer * 100 + number, *shape))
 
 
-def _random(seed: int, *shape: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    return np.random.default_rng(seed).normal(0, shape[-1] ** -0.5, shape).astype(np.float32)
+def _random(seed: int, *shape: int) -> NDArray[np.float32]:
+    values: NDArray[np.float32] = np.random.default_rng(seed).normal(0, shape[-1] ** -0.5, shape).astype(np.float32)
+    return values
 
 
 def _write(writer: gguf.GGUFWriter, path: Path) -> Path:

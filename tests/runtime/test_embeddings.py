@@ -131,9 +131,14 @@ def test_a_decoder_reads_a_long_input_in_pieces(tmp_path: Path) -> None:
         (encoder, ["--task", "generate"], "bert models can embed, but not generate text"),
         (encoder, ["--context-length", "65"], "contextLength is 65, and the model has only 64 positions"),
         (encoder, ["--draft", str(DEFAULT_MODEL)], "has no use for a draft model"),
-        (lambda path: encoder(path, gguf.PoolingType.RANK), [], "a reranker, which gives scores and no vectors"),
+        (
+            lambda path: encoder(path, gguf.PoolingType.RANK),
+            ["--task", "embed"],
+            "a reranker, which gives scores and no vectors: serve it with task: rerank",
+        ),
+        (encoder, ["--task", "rerank"], "not a reranker: the file names no pooling of that kind"),
     ],
-    ids=["task", "window", "draft", "reranker"],
+    ids=["task", "window", "draft", "reranker", "no-reranker"],
 )
 def test_what_cannot_be_served_is_one_line_and_exit_code_1(
     make: Any, flags: list[str], cause: str, tmp_path: Path

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from inferno_runtime.backends.base import ModelError
+from inferno_runtime.backends.base import AdapterFile, ModelError
 from inferno_runtime.cli import configuration, main, parser
-from inferno_runtime.config import EngineConfig, ListenConfig, ModelConfig, RuntimeConfig, ServerConfig
+from inferno_runtime.config import AdapterConfig, EngineConfig, ListenConfig, ModelConfig, RuntimeConfig, ServerConfig
+from inferno_runtime.models.adapters import locate_adapters
 from inferno_runtime.models.source import DEFAULT_MODEL, locate, path_of
 from inferno_runtime.resource import ResourceError
 
@@ -53,6 +54,50 @@ def test_a_draft_model_may_be_a_path_on_the_command_line(capsys: pytest.CaptureF
     assert re.fullmatch(r"inferno: spec\.engine\.draft: .*\n", capsys.readouterr().err)
 
 
+@pytest.mark.parametrize(
+    ("given", "path", "scale"),
+    [
+        ("sing=a b.gguf", "a b.gguf", 1.0),
+        ("sing=a.gguf,0.5", "a.gguf", 0.5),
+        ("sing=a,b.gguf", "a,b.gguf", 1.0),
+        ("sing=a,b.gguf,-2", "a,b.gguf", -2.0),
+        ("sing=x=y.gguf", "x=y.gguf", 1.0),
+    ],
+)
+def test_an_adapter_on_the_command_line(given: str, path: str, scale: float) -> None:
+    (adapter,) = configured("serve", "--adapter", given).models[0].model.adapters
+    assert (adapter.name, path_of(adapter.source), adapter.scale) == ("sing", Path(path).absolute(), scale)
+
+
+@pytest.mark.parametrize("given", ["sing", "=a.gguf", "sing=", "a:b=a.gguf", "sing=a.gguf,1000", "sing=a.gguf,nan"])
+def test_an_adapter_that_cannot_be_meant(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        configured("serve", "--adapter", given)
+    assert "argument --adapter: '" in capsys.readouterr().err
+
+
+def test_adapters_in_a_resource(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    given = "{name: sing, source: file:///a.gguf, scale: 0.5}"
+    path.write_text(RESOURCE.replace("aliases: [small]", f"adapters: [{given}, {{name: hum, source: file:///b.gguf}}]"))
+    adapters = configured("run", str(path)).models[0].model.adapters
+    assert [(adapter.name, adapter.scale) for adapter in adapters] == [("sing", 0.5), ("hum", 1.0)]
+
+
+def test_the_files_of_adapters_are_checked(tmp_path: Path) -> None:
+    def located(source: str, sha256: str | None = None) -> tuple[AdapterFile, ...]:
+        adapter = AdapterConfig(name="a", source=source, scale=2, sha256=sha256)
+        return locate_adapters(ModelConfig(source="file:///m.gguf", adapters=(adapter,)))
+
+    assert located(DEFAULT_MODEL.as_uri()) == (AdapterFile(str(DEFAULT_MODEL), 2.0),)
+    with pytest.raises(ModelError, match="no such file"):
+        located((tmp_path / "missing.gguf").as_uri())
+    with pytest.raises(ModelError, match="an adapter is a GGUF file, not a folder"):
+        located(tmp_path.as_uri())
+    with pytest.raises(ModelError, match="its SHA-256 digest is"):
+        located(DEFAULT_MODEL.as_uri(), sha256="0" * 64)
+
+
 def test_every_knob_has_a_flag_with_its_description() -> None:
     helped = " ".join(parser()._subparsers._group_actions[0].choices["serve"].format_help().split())  # type: ignore[union-attr, index]
     for section in (ListenConfig, ServerConfig, EngineConfig):
@@ -91,6 +136,8 @@ def test_several_resources_make_one_server(tmp_path: Path) -> None:
         (("slots: 2", "slots: 0"), r"spec.engine.slots: .*greater than or equal to 1"),
         (("slots: 2", "slotz: 2"), r"spec.engine.slotz: Extra inputs"),
         (("source: file:///models/tiny.gguf, ", ""), r"spec.model.source: Field required"),
+        (("aliases: [small]", "adapters: [{name: a}]"), r"spec.model.adapters.0.source: Field required"),
+        (("aliases: [small]", "adapters: [{name: 'a:b', source: file:///a}]"), r"spec.model.adapters.0.name: .*match"),
         (("spec:", "spec: ["), "not YAML"),
     ],
 )
@@ -152,7 +199,7 @@ def test_a_task_and_a_pooling_on_the_command_line(capsys: pytest.CaptureFixture[
     served = configured("serve", "m.gguf", "--task", "embed", "--pooling", "cls").models[0]
     assert (served.model.task, served.engine.pooling) == ("embed", "cls")
     assert configured("serve", "m.gguf").models[0].model.task is None
-    for words in (["--task", "rerank"], ["--pooling", "none"], ["--overlong-inputs", "keep"]):
+    for words in (["--task", "sing"], ["--pooling", "none"], ["--overlong-inputs", "keep"]):
         with pytest.raises(SystemExit):
             configured("serve", "m.gguf", *words)
     assert "invalid choice: 'none'" in capsys.readouterr().err

@@ -38,6 +38,7 @@ def test_the_page_of_the_api_has_all_its_tables() -> None:
         "fields of StructuredOutputs",
         "fields of CompletionRequest",
         "fields of EmbeddingsRequest",
+        "fields of RerankRequest",
         "fields of TokenizeRequest",
         "fields of DetokenizeRequest",
         "fields of ApplyTemplateRequest",

@@ -63,7 +63,7 @@ def _of_pod(pod: Mapping[str, Any]) -> Preparation:
     fetched = _said(statuses.get(names.FETCH_CONTAINER))
     digest = fetched.get("sha256")
     return Preparation(
-        facts=_facts(fetched) or _facts(inspected),
+        facts=_together(_facts(inspected), _facts(fetched)),
         sha256=digest if isinstance(digest, str) else None,
         fetched=_in_words(fetched) if fetched else None,
         fetched_bytes=_count(fetched.get("fetchedBytes")),
@@ -88,6 +88,13 @@ def _facts(said: Mapping[str, Any]) -> ModelFacts | None:
         return ModelFacts.model_validate(said["model"])
     except (KeyError, ValidationError):
         return None
+
+
+def _together(inspected: ModelFacts | None, fetched: ModelFacts | None) -> ModelFacts | None:
+    """What both say; the fetch has seen all of the model, and nothing of what is beside it."""
+    if inspected is None or fetched is None:
+        return fetched or inspected
+    return inspected.model_copy(update=fetched.model_dump(exclude_none=True))
 
 
 def _in_words(said: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 
 from inferno_runtime import __version__
 from inferno_runtime.config import (
+    AdapterConfig,
     Config,
     EngineConfig,
     ListenConfig,
@@ -48,6 +49,15 @@ def parser() -> argparse.ArgumentParser:
     serve.add_argument("--name", help="name under which clients ask for the model; by default the file's")
     task = ModelConfig.model_fields["task"]
     serve.add_argument("--task", choices=typing.get_args(Task), help=task.description)
+    serve.add_argument(
+        "--adapter",
+        action="append",
+        type=_adapter,
+        default=[],
+        dest="adapters",
+        metavar="NAME=PATH[,SCALE]",
+        help="a LoRA adapter, a GGUF file, that clients ask for as MODEL:NAME; may be repeated",
+    )
     _add_flags(serve, ListenConfig, "listening")
     _add_flags(serve, ServerConfig, "server")
     _add_flags(serve, EngineConfig, "engine")
@@ -134,10 +144,31 @@ def configuration(arguments: argparse.Namespace) -> RuntimeConfig:
     name = arguments.name or (_name_of(path) if arguments.path else "inferno-tiny")
     served = ServedModel(
         name=name,
-        model=ModelConfig(source=arguments.path if remote else path.as_uri(), task=arguments.task),
+        model=ModelConfig(
+            source=arguments.path if remote else path.as_uri(),
+            task=arguments.task,
+            adapters=tuple(arguments.adapters),
+        ),
         engine=EngineConfig(**_given(arguments, EngineConfig)),
     )
     return RuntimeConfig(models=(served,), server=ServerConfig(**_given(arguments, ServerConfig)), listen=listen)
+
+
+def _adapter(text: str) -> AdapterConfig:
+    """The adapter that NAME=PATH[,SCALE] describes; what follows the last comma is part of the path if it is no number."""
+    name, equals, place = text.partition("=")
+    if not (name and equals and place):
+        raise argparse.ArgumentTypeError(f"'{text}' is not NAME=PATH[,SCALE]")
+    path, _, last = place.rpartition(",")
+    try:
+        given = {"scale": float(last)} if path else {}
+    except ValueError:
+        given = {}
+    source = Path(path if given else place).absolute().as_uri()
+    try:
+        return AdapterConfig.model_validate({"name": name, "source": source, **given})
+    except ValidationError as error:
+        raise argparse.ArgumentTypeError(f"'{text}': {explain(error)}") from error
 
 
 def _name_of(path: Path) -> str:

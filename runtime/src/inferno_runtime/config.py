@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 Seconds = Annotated[int, Field(json_schema_extra={"format": "int32"})]
-Task = Literal["generate", "embed"]  # what a model is served for
+Task = Literal["generate", "embed", "rerank"]  # what a model is served for
 
 
 class Config(BaseModel):
@@ -23,6 +23,43 @@ class Config(BaseModel):
     def wire(self) -> dict[str, Any]:
         """The section as it stands in YAML: camelCase, without what is unset."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class AdapterConfig(Config):
+    """One of ``spec.model.adapters``: a LoRA adapter, and how it is known to clients."""
+
+    name: str = Field(
+        min_length=1,
+        max_length=63,
+        pattern="^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$",
+        description="Clients ask for the model with this adapter as MODEL:NAME.",
+    )
+    source: str = Field(
+        max_length=1024,
+        pattern="^file:///.+$",
+        description="Where the adapter is: `file:///PATH` of a GGUF file, as convert_lora_to_gguf.py of llama.cpp makes it. "
+        "In a cluster the path is one in the pod: `file:///models/PATH` lies in the claim of a pvc:// source.",
+    )
+    sha256: str | None = Field(
+        default=None,
+        pattern="^[a-f0-9]{64}$",
+        description="The SHA-256 digest of the adapter's file, in lower-case hexadecimal. A file that does not match it is not served.",
+    )
+    scale: float = Field(
+        default=1.0,
+        ge=-100,
+        le=100,
+        description="How strongly the adapter changes the model, in multiples of what it was trained for.",
+    )
+    aliases: tuple[str, ...] = Field(
+        default=(),
+        max_length=16,
+        json_schema_extra={
+            "x-kubernetes-list-type": "set",
+            "items": {"type": "string", "minLength": 1, "maxLength": 253},
+        },
+        description="Other names under which clients may ask for the model with this adapter.",
+    )
 
 
 class ModelConfig(Config):
@@ -58,8 +95,15 @@ class ModelConfig(Config):
     )
     task: Task | None = Field(
         default=None,
-        description="What the model is served for: generate writes text, embed turns texts into vectors (/v1/embeddings). "
+        description="What the model is served for: generate writes text, embed turns texts into vectors (/v1/embeddings), "
+        "rerank says how well documents answer a query (/v1/rerank). "
         "A model that generates can embed as well, but does one or the other. Default: what the file says that it was made for.",
+    )
+    adapters: tuple[AdapterConfig, ...] = Field(
+        default=(),
+        max_length=64,
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        description="LoRA adapters that the model is served with beside itself. Each request is answered with the one that its model name names.",
     )
     chat_template: str | None = Field(
         default=None,

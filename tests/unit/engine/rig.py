@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from inferno_runtime.backends.base import BackendError, Span
-from inferno_runtime.backends.fake import FakeBackend, successor
+from inferno_runtime.backends.fake import FakeBackend, cell, successor
 from inferno_runtime.engine.masking import Masker
 from inferno_runtime.engine.request import Finished, Request, Sampling, Started
 from inferno_runtime.engine.scheduler import Scheduler
@@ -23,6 +23,7 @@ class Rig:
         store_bytes: int = 0,
         speculate: bool = False,
         draft: dict[str, Any] | None = None,
+        adapters: int = 0,
         **backend: Any,
     ) -> None:
         """draft: of a draft model, in what it differs from the model, which has the shape `backend`."""
@@ -48,6 +49,7 @@ class Rig:
             masker=Masker(
                 [bytes([token]) if END < token < 256 else b"" for token in range(self.backend.info.vocab_size)], [END]
             ),
+            adapters=adapters,
         )
         self.prompts: dict[int, tuple[list[int], int]] = {}
         self.said: dict[int, list[int]] = defaultdict(list)
@@ -115,9 +117,12 @@ def expected(
     count: int,
     vocab_size: int = 128,
     choose: Callable[[Sequence[int], int], int] = successor,
+    adapter: int = 0,
 ) -> list[int]:
     """What the fake model says after `prompt`."""
-    tokens = list(prompt)
+    said: list[int] = []
+    cells = [cell(token, adapter, vocab_size) for token in prompt]
     for _ in range(count):
-        tokens.append(choose(tokens, vocab_size))
-    return tokens[len(prompt) :]
+        said.append(choose(cells, vocab_size))
+        cells.append(cell(said[-1], adapter, vocab_size))
+    return said

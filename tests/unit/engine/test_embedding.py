@@ -76,6 +76,20 @@ def test_each_input_has_its_own_vector_of_length_one() -> None:
     assert (rig.scheduler.active, rig.scheduler.queued) == (0, 0)
 
 
+def test_scores_are_as_the_model_gives_them_and_pairs_know_their_second_text() -> None:
+    rig = Rig(task="rerank")
+    packed = [np.asarray(tokens, dtype=np.int32).tobytes() for tokens in ([1, 2, 3], [4, 5])]
+    for request_id, seconds in ((1, [1, 2]), (2, [2, 1])):
+        rig.scheduler.submit(EmbeddingRequest(request_id, packed, DIMENSIONS, seconds=seconds))
+    rig.run()
+    assert len(rig.batches) == 1
+    for request_id, seconds in ((1, [1, 2]), (2, [2, 1])):
+        right = [
+            meaning([*tokens, -second], DIMENSIONS) for tokens, second in zip(([1, 2, 3], [4, 5]), seconds, strict=True)
+        ]
+        assert np.array_equal(rig.vectors(request_id), np.stack(right))
+
+
 def test_requests_share_batches() -> None:
     rig = Rig(max_batch=32, max_sequences=8)
     for request_id in range(8):
@@ -153,7 +167,7 @@ def test_an_input_that_fails_fails_its_request_alone(error: BackendError, reason
 def test_a_vector_that_is_no_vector_is_an_error(number: float, monkeypatch: pytest.MonkeyPatch) -> None:
     rig = Rig()
     broken = np.full((1, DIMENSIONS), number, dtype=np.float32)
-    monkeypatch.setattr(rig.encoder, "encode", lambda sequences: broken)
+    monkeypatch.setattr(rig.encoder, "encode", lambda sequences, seconds: broken)
     rig.submit(1, [[1]])
     rig.run()
     assert rig.answers[1].reason is FinishReason.ERROR

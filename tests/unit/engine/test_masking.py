@@ -71,6 +71,28 @@ def test_drafts_change_nothing() -> None:
     assert texts[0] == texts[1]
 
 
+@pytest.mark.parametrize("speculate", [False, True])
+def test_batches_of_adapters(speculate: bool) -> None:
+    """Two sequences of each adapter, one of them by a grammar, say what they say alone."""
+    shape: dict[str, Any] = {"context": 400, "max_batch": 64, "adapters": 2, "choose": successor_in_circles}
+    form = Constraint("start: /([\\x01-\\x04]{1,9}[\\x05-\\x07]?)*/")
+    asked = {(adapter, by): [7 + adapter, 2, 3] for adapter in range(3) for by in (None, form)}
+    rig = Rig(slots=6, speculate=speculate, **shape)
+    rig.batch_seconds = 0.02
+    for number, ((adapter, by), prompt) in enumerate(asked.items()):
+        rig.submit(number, prompt, 100, adapter=adapter, constraint=by)
+    rig.run()
+    assert {len({span.adapter for span in call}) for call in rig.calls} == {1}
+    assert bool(rig.scheduler.speculation.accepted) is speculate
+    for number, ((adapter, by), prompt) in enumerate(asked.items()):
+        alone = Rig(slots=1, **shape)
+        alone.submit(number, prompt, 100, adapter=adapter, constraint=by)
+        alone.run()
+        assert rig.said[number] == alone.said[number]
+        if by is None:
+            assert rig.said[number] == expected(prompt, 100, choose=successor_in_circles, adapter=adapter)
+
+
 def test_a_draft_may_pass_an_end() -> None:
     """The prompt repeats an end token, which the grammar allows there, and nothing behind it."""
     rig = Rig(slots=1, context=400, speculate=True, choose=lambda tokens, size: tokens[-3])

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inferno_runtime.backends.base import MemoryTraits
+from inferno_runtime.backends.fake import cell
 from inferno_runtime.engine.prefix_tree import BLOCK, PrefixTree
 from inferno_runtime.engine.request import FinishReason
 from inferno_runtime.engine.store import PrefixStore
@@ -99,21 +100,21 @@ def test_more_conversations_than_slots_come_back_from_the_store() -> None:
 def test_the_store_keeps_to_its_limit_and_drops_the_oldest() -> None:
     store = PrefixStore(100)
     for name in range(5):
-        store.put([name] * (2 * BLOCK), bytes(30))
+        store.put([name] * (2 * BLOCK), 0, bytes(30))
     assert (len(store), store.used) == (3, 90)
-    assert store.longest([0] * 40, whole=False) == (0, None)
-    length, entry = store.longest([2] * 40, whole=False)
+    assert store.longest([0] * 40, 0, whole=False) == (0, None)
+    length, entry = store.longest([2] * 40, 0, whole=False)
     assert length == 2 * BLOCK
     assert entry is not None
     store.touch(entry)
-    store.put([9] * (2 * BLOCK), bytes(30))
-    assert store.longest([2] * 40, whole=False)[1] is entry
-    assert store.longest([3] * 40, whole=False)[1] is None
-    store.put([8] * 64, bytes(101))  # too large to keep at all
+    store.put([9] * (2 * BLOCK), 0, bytes(30))
+    assert store.longest([2] * 40, 0, whole=False)[1] is entry
+    assert store.longest([3] * 40, 0, whole=False)[1] is None
+    store.put([8] * 64, 0, bytes(101))  # too large to keep at all
     assert store.used == 90
-    store.put([2] * (3 * BLOCK), bytes(40))  # the longer one takes the shorter one's place
+    store.put([2] * (3 * BLOCK), 0, bytes(40))  # the longer one takes the shorter one's place
     assert store.used <= 100
-    assert store.longest([2] * 40, whole=False)[0] == 40
+    assert store.longest([2] * 40, 0, whole=False)[0] == 40
 
 
 def test_another_conversation_with_the_same_beginning_is_not_lost() -> None:
@@ -196,13 +197,13 @@ def test_the_tree_finds_what_a_search_of_all_finds(changes: list[tuple[int, list
     held: dict[int, list[int]] = {}
     for holder, tokens in changes:
         tree.remove(holder)
-        tree.extend(holder, tokens, len(tokens))
+        tree.extend(holder, tokens, len(tokens), adapter=0)
         held[holder] = tokens
         cut = len(tokens) // 2 if holder % 2 else len(tokens)
         tree.cut(holder, cut)
         held[holder] = tokens[:cut]
     for _, tokens in changes:
-        found, holder_found = tree.longest(tokens, held.__getitem__)
+        found, holder_found = tree.longest(tokens, 0, held.__getitem__)
         lengths = {
             other: next(
                 (i for i, (a, b) in enumerate(zip(tokens, kept, strict=False)) if a != b), min(len(tokens), len(kept))
@@ -226,7 +227,7 @@ PROMPTS = st.builds(
 )
 ACTIONS = st.lists(
     st.one_of(
-        st.tuples(st.just("submit"), PROMPTS, st.integers(1, 30)),
+        st.tuples(st.just("submit"), st.tuples(PROMPTS, st.integers(0, 2)), st.integers(1, 30)),
         st.tuples(st.sampled_from(["cancel", "pause", "resume"]), st.integers(0, 40), st.just(0)),
         st.tuples(st.just("step"), st.integers(1, 6), st.just(0)),
         st.tuples(st.just("fail"), st.integers(0, 3), st.just(0)),
@@ -243,17 +244,23 @@ MEMORIES = st.builds(traits, cut=st.booleans(), copy=st.booleans(), save=st.bool
     store=st.sampled_from([0, 300, 1 << 20]),
     slots=st.integers(1, 4),
     speculate=st.booleans(),
+    adapters=st.integers(0, 2),
 )
 def test_whatever_happens_nothing_is_lost_and_the_text_is_right(
-    actions: list[tuple[str, Any, int]], memory: MemoryTraits, store: int, slots: int, speculate: bool
+    actions: list[tuple[str, Any, int]], memory: MemoryTraits, store: int, slots: int, speculate: bool, adapters: int
 ) -> None:
     cells = 260 if memory.shared else 0
     shape: dict[str, Any] = {"slots": slots, "context": 240, "max_batch": 64, "memory": memory, "cells": cells}
-    rig = Rig(budget=0.03, store_bytes=store, speculate=speculate, choose=successor_in_circles, **shape)
+    rig = Rig(
+        budget=0.03, store_bytes=store, speculate=speculate, choose=successor_in_circles, adapters=adapters, **shape
+    )
+    asked: dict[int, int] = {}  # adapter by request
     rig.batch_seconds = 0.004  # so that a larger batch is cheaper by the token, and drafts pay
     for kind, value, count in actions:
         if kind == "submit":
-            rig.submit(len(rig.prompts), value, max_tokens=count)
+            prompt, adapter = value
+            asked[len(rig.prompts)] = adapter = min(adapter, adapters)
+            rig.submit(len(rig.prompts), prompt, max_tokens=count, adapter=adapter)
         elif kind in ("cancel", "pause", "resume"):
             getattr(rig.scheduler, kind)(value)
         elif kind == "fail":
@@ -271,7 +278,8 @@ def test_whatever_happens_nothing_is_lost_and_the_text_is_right(
     rig.run()
     assert set(rig.finished) == set(rig.prompts)
     for request_id, (prompt, count) in rig.prompts.items():
-        said, right = rig.said[request_id], expected(prompt, count, choose=successor_in_circles)
+        said = rig.said[request_id]
+        right = expected(prompt, count, choose=successor_in_circles, adapter=asked[request_id])
         if rig.finished[request_id].reason is FinishReason.LENGTH:
             assert said == right
         else:
@@ -284,4 +292,5 @@ def test_whatever_happens_nothing_is_lost_and_the_text_is_right(
     assert (rig.scheduler.active, rig.scheduler.queued, rig.scheduler.cells_used) == (0, 0, 0)
     for number, slot in enumerate(rig.scheduler._slots._slots):
         assert slot.owner is None
-        assert slot.tokens == rig.backend.held[number], "the table and the memory differ"
+        kept = [cell(token, slot.adapter, 128) for token in slot.tokens]
+        assert kept == rig.backend.held[number], "the table and the memory differ"

@@ -99,6 +99,16 @@ def test_inspect(last_words: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out) == json.loads(last_words.read_text())["model"]
 
 
+def test_inspect_adapters(last_words: Path, tmp_path: Path) -> None:
+    adapter = tmp_path / "sql.gguf"
+    adapter.write_bytes(b"x" * 1000)
+    given = [f"--adapter={source}" for source in (adapter.as_uri(), adapter.as_uri(), "file:///nowhere/terse.gguf")]
+    assert run("inspect", DEFAULT_MODEL.as_uri(), *given) == 0
+    assert json.loads(last_words.read_text())["model"]["adapterBytes"] == 2000
+    assert run("inspect", DEFAULT_MODEL.as_uri(), "--adapter=hf://owner/repository/sql.gguf") == 1
+    assert json.loads(last_words.read_text())["reason"] == "BadSource"
+
+
 def test_a_long_message_is_cut_where_a_character_ends(last_words: Path) -> None:
     report.leave(report.failure("Rejected", "ä" * 5000))
     said = last_words.read_bytes()

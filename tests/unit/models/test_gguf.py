@@ -175,6 +175,8 @@ def test_what_a_model_can(tmp_path: Path) -> None:
     assert (coder.parameters, coder.quantization) == (32, "F16")
     encoder = inspect(write(tmp_path / "e.gguf", "bert", ARCH__pooling_type=1, ARCH__attention__causal=False))
     assert encoder.capabilities == ("embed",)
+    reranker = inspect(write(tmp_path / "r.gguf", "bert", ARCH__pooling_type=4, ARCH__attention__causal=False))
+    assert reranker.capabilities == ("rerank",)
     folder = tmp_path / "vision"
     folder.mkdir()
     write(folder / "m.gguf", "qwen2vl")

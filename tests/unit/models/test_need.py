@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 
-from inferno_runtime.config import EngineConfig
-from inferno_runtime.models.facts import ModelFacts
+from inferno_runtime.config import EngineConfig, Task
+from inferno_runtime.models.facts import Capability, ModelFacts
 from inferno_runtime.models.need import explain, memory_need
 from inferno_runtime.units import MIB, shown
 
@@ -41,10 +41,25 @@ def test_cache(engine: dict[str, Any], expected: int) -> None:
     assert need.total % (16 * MIB) == 0
 
 
-def test_an_encoder_has_no_cache() -> None:
-    need = memory_need(LLAMA, EngineConfig(), "embed")
+@pytest.mark.parametrize(
+    ("made_for", "task"), [("generate", "embed"), ("generate", "rerank"), ("embed", None), ("rerank", None)]
+)
+def test_an_encoder_has_no_cache(made_for: Capability, task: Task | None) -> None:
+    need = memory_need(LLAMA.model_copy(update={"capabilities": (made_for,)}), EngineConfig(), task)
     assert need is not None
     assert need.cache == 0
+    assert need == memory_need(LLAMA, EngineConfig(), "embed")
+
+
+def test_adapters_lie_beside_the_weights() -> None:
+    alone, adapted = (
+        memory_need(LLAMA.model_copy(update={"adapter_bytes": size}), EngineConfig()) for size in (0, GIB)
+    )
+    assert alone is not None
+    assert adapted is not None
+    assert adapted.total - alone.total == GIB
+    assert "adapters" not in explain(alone)
+    assert ", adapters 1.0 GiB, " in explain(adapted)
 
 
 def test_attention_that_is_not_fused_takes_its_scores() -> None:

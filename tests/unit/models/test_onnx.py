@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from inferno_runtime.config import Task
 from inferno_runtime.models.errors import ModelError
 from inferno_runtime.models.inspect import inspect
 from inferno_runtime.models.layout import Layout
@@ -174,10 +176,12 @@ def test_the_window(files: dict[str, str], window: int, tmp_path: Path) -> None:
     assert Layout.find(tmp_path).window == window
 
 
-def decoder(folder: Path, **past: tuple[str | int, ...]) -> None:
+def decoder(
+    folder: Path, *, logits: tuple[str | int, ...] = ("batch", "tokens", 77), **past: tuple[str | int, ...]
+) -> None:
     """A folder with a graph that has such inputs, and logits."""
     inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in past.items()]
-    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ("batch", "tokens", 77))]
+    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, logits)]
     weight = numpy_helper.from_array(np.zeros((3, 5), np.float16), "w")
     graph = helper.make_graph([helper.make_node("Identity", ["w"], ["logits"])], "graph", inputs, outputs, [weight])
     onnx.save(helper.make_model(graph), folder / "model.onnx")
@@ -210,6 +214,27 @@ def test_what_an_encoder_is(tmp_path: Path) -> None:
     assert (facts.context_length, facts.capabilities, facts.chat_template) == (256, ("embed",), False)
     assert facts.size_bytes == sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
     assert inspect(tmp_path / "onnx" / "model.onnx").context_length == 256, "by its file it is the same model"
+
+
+MADE_FOR: dict[str, tuple[tuple[str | int, ...], dict[str, Any], Task, Task]] = {
+    "logits of tokens": (("batch", "tokens", 77), {"architectures": ["LlamaForCausalLM"]}, "generate", "generate"),
+    "logits of texts": (("batch", 1), {"architectures": ["BertForSequenceClassification"]}, "rerank", "rerank"),
+    "settings that say nothing": (("batch", 1), {}, "rerank", "embed"),
+    "settings of another kind": (("batch", 1), {"architectures": "BertForSequenceClassification"}, "rerank", "embed"),
+}
+
+
+@pytest.mark.parametrize(("shape", "settings", "by_graph", "by_settings"), MADE_FOR.values(), ids=MADE_FOR)
+def test_what_a_model_was_made_for(
+    shape: tuple[str | int, ...], settings: dict[str, Any], by_graph: Task, by_settings: Task, tmp_path: Path
+) -> None:
+    decoder(tmp_path, logits=shape)
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    layout = Layout.find(tmp_path)
+    assert inspect(tmp_path).capabilities == (by_graph,)
+    assert layout.task(None) == by_settings, "as of a graph that has not been fetched"
+    (tmp_path / "sentence_bert_config.json").write_text("{}")
+    assert {layout.task(describe(layout.model)), layout.task(None)} == {"embed"}
 
 
 HOSTILE_SETTINGS = {

@@ -259,6 +259,15 @@ def test_what_is_mounted_is_only_inspected() -> None:
     assert "envFrom" not in containers({"model": MODEL_WITH_CREDENTIALS})["inspect"]
 
 
+def test_adapters_are_looked_at_with_the_model() -> None:
+    adapters = [{"name": name, "source": f"file:///models/{name}.gguf"} for name in ("sql", "terse")]
+    for served in ({"source": "pvc://models/tiny.gguf"}, FROM_THE_HUB["model"]):
+        found = containers({"model": {**served, "adapters": adapters}})
+        arguments = cli.parser().parse_args(found["inspect"]["args"])
+        assert arguments.adapters == ["file:///models/sql.gguf", "file:///models/terse.gguf"]
+        assert "adapter" not in str(found.get("fetch"))
+
+
 MODEL_WITH_CREDENTIALS = {"source": "pvc://models/tiny.gguf", "credentials": {"name": "unused"}}
 
 

@@ -43,6 +43,15 @@ CASES: dict[str, tuple[list[dict[str, Any]], Preparation]] = {
         [preparing(INSPECTED, FETCHED)],
         Preparation(facts=FACTS, sha256="ab", fetched="7 of 7 bytes were fetched, digest ab", fetched_bytes=7),
     ),
+    "what is beside the model only its inspection has seen": (
+        [preparing(ended(0, "Completed", message=json.dumps({"model": {"adapterBytes": 3}})), FETCHED)],
+        Preparation(
+            facts=FACTS.model_copy(update={"adapter_bytes": 3}),
+            sha256="ab",
+            fetched="7 of 7 bytes were fetched, digest ab",
+            fetched_bytes=7,
+        ),
+    ),
     "the furthest counts": (
         [preparing({"running": {}}, WAITING), preparing(INSPECTED, {"running": {}}, name="tiny-2")],
         Preparation(facts=FACTS, fetching="tiny-2"),

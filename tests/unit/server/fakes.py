@@ -6,8 +6,8 @@ from array import array
 from collections.abc import Sequence
 from typing import Any
 
-from inferno_runtime.backends.base import ModelError, ModelInfo, Tokenizer
-from inferno_runtime.config import ModelConfig, ServedModel, Task
+from inferno_runtime.backends.base import ModelError, ModelInfo, Pair, Tokenizer
+from inferno_runtime.config import AdapterConfig, ModelConfig, ServedModel, Task
 from inferno_runtime.engine.constraint import Constraint
 from inferno_runtime.engine.request import Embedded, Finished, FinishReason, Priority, Sampling, Scores, Started
 from inferno_runtime.worker.client import EngineState, EngineStats
@@ -21,6 +21,7 @@ CHATML = (
 )
 IM_START, IM_END, BOS = 256, 257, 258
 DIMENSIONS = 4  # of the vectors of one that embeds
+_NUMBERS: dict[Task, int] = {"generate": 0, "embed": DIMENSIONS, "rerank": 1}
 _CONTROL = {"<|im_start|>": IM_START, "<|im_end|>": IM_END, "<s>": BOS}
 
 
@@ -50,6 +51,10 @@ class ByteTokenizer:
     def spelling(self, token: int) -> str:
         return {number: text for text, number in _CONTROL.items()}.get(token, chr(token) if token < 128 else "")
 
+    def encode_pair(self, query: str, document: str) -> Pair:
+        first = [*query.encode(), BOS]
+        return Pair([*first, *document.encode()], len(first))
+
     def decode(self, tokens: Sequence[int]) -> str:
         spellings = {token: spelling for spelling, token in _CONTROL.items()}
         return b"".join(
@@ -68,14 +73,15 @@ class FakeEngine:
         aliases: tuple[str, ...] = (),
         template: str | None = None,
         task: Task = "generate",
+        adapters: tuple[AdapterConfig, ...] = (),
     ) -> None:
-        source = ModelConfig(source="file:///fake.gguf", aliases=aliases, chat_template=template)
+        source = ModelConfig(source="file:///fake.gguf", aliases=aliases, chat_template=template, adapters=adapters)
         self.served = ServedModel(name=name, model=source)
         self.name = name
         self.context = 512
         self.vocabulary = ByteTokenizer()
         self.tokenizer: Tokenizer = self.vocabulary
-        self.info = ModelInfo("gguf", "fake", "none", 0, 0, 512, 259, task, DIMENSIONS if task == "embed" else 0)
+        self.info = ModelInfo("gguf", "fake", "none", 0, 0, 512, 259, task, _NUMBERS[task])
         self.state = EngineState.STARTING
         self.state_reason = ""
         self.stats = EngineStats()
@@ -121,6 +127,7 @@ class FakeEngine:
         token_timeout: float | None = None,
         top_scores: int | None = None,
         score_prompt: bool = False,
+        adapter: int = 0,
     ) -> Generation:
         if self.refuses:
             raise self.refuses
@@ -134,6 +141,7 @@ class FakeEngine:
                 "min_tokens": min_tokens,
                 "priority": priority,
                 "constraint": constraint,
+                "adapter": adapter,
             }
         )
         number = len(self.submitted)
@@ -167,11 +175,17 @@ class FakeEngine:
         dimensions: int,
         priority: Priority = Priority.NORMAL,
         deadline: float | None = None,
+        seconds: Sequence[int] = (),
     ) -> Encoding:
         if self.refuses:
             raise self.refuses
         self.submitted.append(
-            {"inputs": [list(tokens) for tokens in inputs], "dimensions": dimensions, "priority": priority}
+            {
+                "inputs": [list(tokens) for tokens in inputs],
+                "dimensions": dimensions,
+                "priority": priority,
+                "seconds": list(seconds),
+            }
         )
         encoding = Encoding(len(self.submitted), self.cancelled.append, deadline)
         task = asyncio.create_task(self._encode(encoding, inputs, dimensions))

@@ -45,6 +45,7 @@ class SchedulerEngine(FakeEngine):
         token_timeout: float | None = None,
         top_scores: int | None = None,
         score_prompt: bool = False,
+        adapter: int = 0,
     ) -> Generation:
         number = len(self.submitted) + 1
         self.submitted.append({"prompt": prompt, "priority": priority})

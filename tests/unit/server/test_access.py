@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
-from inferno_runtime.config import ServerConfig
+from inferno_runtime.config import AdapterConfig, ServerConfig
 from inferno_runtime.openai.errors import ApiError
 from inferno_runtime.server import base
 from inferno_runtime.server.access import Access
@@ -125,6 +125,28 @@ async def test_a_key_may_be_limited_to_models(start: Start, keys: str) -> None:
     assert len((await server.client.get("/v1/models", headers=plain)).json()["data"]) == 3
     assert (await server.client.post("/v1/completions", json=body("one"), headers=narrow)).status_code == 200
     assert (await server.client.post("/v1/completions", json=body("two"), headers=plain)).status_code == 200
+
+
+async def test_a_key_for_a_model_is_none_for_its_adapters(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "keys.yaml"
+    path.write_text("- {name: narrow, key: sk-narrow, models: [uno]}\n- {name: base, key: sk-base, models: [one]}\n")
+    adapters = (
+        AdapterConfig(name="sing", source="file:///a.gguf"),
+        AdapterConfig(name="hum", source="file:///b.gguf", aliases=("uno",)),
+    )
+    server = await start(FakeEngine("one", adapters=adapters), keys_file=str(path))
+    narrow = bearer("sk-narrow")
+    listed = (await server.client.get("/v1/models", headers=narrow)).json()["data"]
+    assert [model["id"] for model in listed] == ["one:hum", "uno"]
+    for model, status in [("one", 403), ("one:sing", 403), ("one:hum", 200), ("uno", 200)]:
+        answer = await server.client.post("/v1/completions", json=body(model), headers=narrow)
+        assert answer.status_code == status
+    answer = await server.client.post("/v1/completions", json=body("one:hum"), headers=bearer("sk-base"))
+    assert answer.status_code == 403
+    unknown = await server.client.get("/v1/models/one:shout", headers=narrow)
+    assert unknown.status_code == 404
+    assert "one:hum" in unknown.text
+    assert "one:sing" not in unknown.text
 
 
 async def test_a_model_that_is_not_allowed_is_a_403(start: Start, keys: str) -> None:

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from inferno_runtime.config import ServerConfig
+from inferno_runtime.backends.base import ModelError
+from inferno_runtime.config import AdapterConfig, ServerConfig
 from inferno_runtime.server import logging as server_logging
 from tests.unit.server.conftest import Running, Start, error_of
 from tests.unit.server.fakes import FakeEngine
@@ -251,6 +252,46 @@ async def test_models(start: Start) -> None:
     response = await server.client.get("/v1/models/%ff")
     assert response.status_code == 400
     error_of(response)
+
+
+async def test_adapters_are_models_of_their_own(start: Start) -> None:
+    adapters = (
+        AdapterConfig(name="sing", source="file:///a.gguf", aliases=("singer",)),
+        AdapterConfig(name="rhyme", source="file:///b.gguf"),
+    )
+    engine = FakeEngine("one", aliases=("uno",), adapters=adapters)
+    server = await start(engine)
+    body = (await server.client.get("/v1/models")).json()
+    assert [(model["id"], model["root"], model["parent"]) for model in body["data"]] == [
+        ("one", "one", None),
+        ("uno", "one", None),
+        ("one:sing", "one:sing", "one"),
+        ("uno:sing", "one:sing", "one"),
+        ("singer", "one:sing", "one"),
+        ("one:rhyme", "one:rhyme", "one"),
+        ("uno:rhyme", "one:rhyme", "one"),
+    ]
+    for name, adapter, told in [("uno", 0, "one"), ("singer", 1, "one:sing"), ("uno:rhyme", 2, "one:rhyme")]:
+        answer = await server.complete(model=name)
+        assert answer.json()["model"] == told
+        assert engine.submitted[-1]["adapter"] == adapter
+    answer = await server.complete(model="uno:hum")
+    assert (answer.status_code, error_of(answer)["code"]) == (404, "model_not_found")
+    assert "one:sing, one:rhyme" in str(error_of(answer)["message"])
+    answer = await server.complete(model="two:sing")
+    assert "one:sing" not in str(error_of(answer)["message"])
+    recent = (await server.client.get("/metrics/profiles/recent", params={"model": "singer"})).json()
+    assert len(recent["profiles"]) == 1
+    status = (await server.client.get("/metrics/queue/status")).json()
+    assert status["total_processed"] == 3  # of all together, as the engine is one
+
+
+@pytest.mark.parametrize("alias", ["one", "uno", "one:sing"])
+async def test_an_adapter_by_a_name_that_is_taken(start: Start, alias: str) -> None:
+    sing = AdapterConfig(name="sing", source="file:///a.gguf")
+    taken = AdapterConfig(name="rhyme", source="file:///a.gguf", aliases=(alias,))
+    with pytest.raises(ModelError, match=f"two models go by the name '{alias}'"):
+        await start(FakeEngine("one", aliases=("uno",), adapters=(sing, taken)))
 
 
 async def test_health_of_one_model(start: Start) -> None:

@@ -23,6 +23,7 @@ __all__ = ["connect"]  # a fixture
 
 pytestmark = pytest.mark.asyncio
 
+TASKS: dict[str, Task] = {"embeddings": "embed", "reranking": "rerank"}  # by the tag of what asks for it
 UPGRADE = {
     "Connection": "Upgrade",
     "Upgrade": "websocket",
@@ -84,6 +85,7 @@ CASES = {
             "temperature": 9,
             "priority": 9,
             "dimensions": 0,
+            "top_n": 0,
             "window": "2m",
             "limit": 0,
             "tokens": [-1],
@@ -144,14 +146,18 @@ def _said(path: str) -> dict[str, Any]:
     """What a request to a path is about."""
     if path.startswith(("/v1/chat", "/v1/messages")) or "template" in path:
         return {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 99}
-    return {"input": "Hi"} if path.startswith("/v1/responses") else {"prompt": "Hi", "input": "Hi", "tokens": [72]}
+    return (
+        {"input": "Hi"}
+        if path.startswith("/v1/responses")
+        else {"prompt": "Hi", "input": "Hi", "tokens": [72], "query": "Hi", "documents": ["Ho", {"text": "Ha"}]}
+    )
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
 async def test_answers_are_described_and_what_is_described_is_answered(
     start: Start, operation: Operation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task: Task = "embed" if operation.path == "/v1/embeddings" else "generate"
+    task = TASKS.get(operation.tag, "generate")
     seen: set[int] = set()
     description = await describe(await start())
 
@@ -210,11 +216,12 @@ async def test_answers_with_one_model_and_with_several(start: Start, names: tupl
         ("/v1/tokenize", {"return_token_strs": True}),
         ("/v1/embeddings", {"encoding_format": "base64"}),
         ("/v1/embeddings", {"input": ["a", "b"], "dimensions": 2}),
+        ("/v1/rerank", {"return_documents": True, "top_n": 1}),
     ],
 )
 async def test_answers_in_other_shapes(start: Start, path: str, fields: dict[str, Any]) -> None:
-    server = await start(FakeEngine(task="embed" if path == "/v1/embeddings" else "generate"))
     operation = [each for each in OPERATIONS if each.path == path][-1]
+    server = await start(FakeEngine(task=TASKS.get(operation.tag, "generate")))
     response = await ask(server, operation, Case(fields=fields))
     assert response.status_code == 200
     (await describe(server)).check_response(operation, response)

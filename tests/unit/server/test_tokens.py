@@ -54,7 +54,7 @@ async def test_the_tokens_around_a_prompt(server: Running) -> None:
     assert (await post(server, "/tokenize", prompt=""))["tokens"] == []
 
 
-@pytest.mark.parametrize("task", ["generate", "embed"])
+@pytest.mark.parametrize("task", ["generate", "embed", "rerank"])
 async def test_models_of_every_task_have_tokens(start: Start, task: Task) -> None:
     server = await start(FakeEngine(task=task))
     assert (await post(server, "/tokenize", prompt="a"))["count"] == 1
@@ -137,7 +137,9 @@ async def test_whatever_the_method(server: Running, method: str, path: str) -> N
     assert (response.status_code, error_of(response)["type"]) == (501, "invalid_request_error")
 
 
-@pytest.mark.parametrize("path", ["/v1/nothing", "/audio", "/v1", "/v1/", "/v1/audios", "/v1/chat", "/v1/chat/x", "/v2/audio"])
+@pytest.mark.parametrize(
+    "path", ["/v1/nothing", "/audio", "/v1", "/v1/", "/v1/audios", "/v1/chat", "/v1/chat/x", "/v2/audio"]
+)
 async def test_other_paths_are_not_there(server: Running, path: str) -> None:
     assert (await server.client.get(path)).status_code == 404
 

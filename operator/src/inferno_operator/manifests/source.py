@@ -72,11 +72,14 @@ def init_containers(model: Model, image: str) -> list[dict[str, Any]]:
     model is fetched, if it is not there.
     """
     if not is_fetched(model):
-        arguments = ["inspect", f"file://{path_in_pod(model)}"]
-        return [_container(model, image, names.INSPECT_CONTAINER, arguments, mounts(model))]
-    what = _what(model)
-    inspect = _container(model, image, names.INSPECT_CONTAINER, ["inspect", *what], [])
-    return [inspect, fetch_container(model, image, link=True)]
+        return [_inspect_container(model, image, [f"file://{path_in_pod(model)}"], mounts(model))]
+    return [_inspect_container(model, image, _what(model), []), fetch_container(model, image, link=True)]
+
+
+def _inspect_container(model: Model, image: str, what: list[str], mounted: list[dict[str, Any]]) -> dict[str, Any]:
+    """The container that reads the header, and tells the size of the adapters that lie beside the model."""
+    adapters = [f"--adapter={adapter.source}" for adapter in model.spec.model.adapters]
+    return _container(model, image, names.INSPECT_CONTAINER, ["inspect", *what, *adapters], mounted)
 
 
 def fetch_container(model: Model, image: str, *, link: bool) -> dict[str, Any]:

@@ -1,32 +1,42 @@
 """What evaluates models. Importing this package imports no model library; loading a model does."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from inferno_runtime.backends.base import Backend, Encoder, Tokenizer, Tuner
-from inferno_runtime.config import EngineConfig
+from inferno_runtime.backends.base import AdapterFile, Backend, Encoder, ModelError, Tokenizer, Tuner
+from inferno_runtime.config import EngineConfig, Task
 from inferno_runtime.models.layout import is_onnx
 
 
-def load_backend(path: str, config: EngineConfig, tuner: Tuner | None = None) -> Backend:
-    """Load a model for evaluation; without a tuner with the settings that stand to reason. Raises `ModelError`."""
+def load_backend(
+    path: str, config: EngineConfig, tuner: Tuner | None = None, adapters: Sequence[AdapterFile] = ()
+) -> Backend:
+    """Load a model and its adapters for evaluation; without a tuner with the settings that stand to reason.
+
+    Raises `ModelError`.
+    """
     if is_onnx(Path(path)):
+        if adapters:
+            raise ModelError(
+                f"{path}: an ONNX graph has its weights built in and takes no LoRA adapters: merge them before the export"
+            )
         from inferno_runtime.backends.onnx.backend import OnnxBackend
 
         return OnnxBackend(Path(path), config)
     from inferno_runtime.backends.llama_cpp.backend import LlamaBackend
 
-    return LlamaBackend(Path(path), config, tuner)
+    return LlamaBackend(Path(path), config, tuner, adapters)
 
 
-def load_encoder(path: str, config: EngineConfig) -> Encoder:
-    """Load a model that turns texts into vectors. Raises `ModelError`."""
+def load_encoder(path: str, config: EngineConfig, task: Task = "embed") -> Encoder:
+    """Load a model that turns texts into vectors, or pairs of them into scores. Raises `ModelError`."""
     if is_onnx(Path(path)):
         from inferno_runtime.backends.onnx.encoder import OnnxEncoder
 
-        return OnnxEncoder(Path(path), config)
+        return OnnxEncoder(Path(path), config, task)
     from inferno_runtime.backends.llama_cpp.encoder import LlamaEncoder
 
-    return LlamaEncoder(Path(path), config)
+    return LlamaEncoder(Path(path), config, task)
 
 
 def load_tokenizer(path: str) -> Tokenizer:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from inferno_runtime.config import Task
+from inferno_runtime.models.adapters import AdapterFile as AdapterFile  # for those who load models
 from inferno_runtime.models.errors import ModelError as ModelError  # for those who load models
 
 if TYPE_CHECKING:  # the server's process uses these types too, and would pay for numpy's 20 MB
@@ -50,17 +51,21 @@ class ModelInfo:
     context_train: int  # tokens; 0 when the file does not say
     vocab_size: int
     task: Task = "generate"  # what it was loaded for
-    dimensions: int = 0  # of a vector, if it embeds
+    dimensions: int = 0  # of a vector, if it embeds; a score is one number
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Consecutive tokens of one sequence, to be evaluated into cells `start`, `start` + 1, … of its slot."""
+    """Consecutive tokens of one sequence, to be evaluated into cells `start`, `start` + 1, … of its slot.
+
+    All spans of a batch have one adapter, and so have all cells of a slot.
+    """
 
     slot: int
     start: int
     tokens: Sequence[int]
     logits: int  # after how many of the last tokens the logits are wanted; 0 for none
+    adapter: int = 0  # the place among those loaded, from 1 on; 0 is the model itself
 
 
 class Setting(Protocol):
@@ -134,8 +139,16 @@ class Backend(Protocol):
         """Free the model and its memory; the backend is not used afterwards."""
 
 
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two texts as one input of a model that scores them."""
+
+    tokens: list[int]
+    second: int  # where the model is told that the second begins; behind the last token if it is not told
+
+
 class Encoder(Protocol):
-    """Turns sequences of tokens into vectors. Not thread-safe: one thread calls it."""
+    """Turns sequences of tokens into vectors, or into scores. Not thread-safe: one thread calls it."""
 
     info: ModelInfo
     description: str  # of the library and the devices in use, for the log
@@ -145,10 +158,13 @@ class Encoder(Protocol):
     threads: int  # that evaluate; 0 where it is not ours to say
     settings: dict[str, Any]  # what it evaluates with, for people
 
-    def encode(self, sequences: Sequence[Sequence[int]]) -> "NDArray[np.float32]":
+    def encode(self, sequences: Sequence[Sequence[int]], seconds: Sequence[int] = ()) -> "NDArray[np.float32]":
         """The vector of each sequence, of any length: shape (sequences, info.dimensions); the caller may keep it.
 
-        sequences: of 1 to `context` tokens each; none sees another. Raises `OutOfMemory` or `BackendError`.
+        A score is a logit: its logistic function is the probability that the second text answers the first.
+
+        sequences: of 1 to `context` tokens each; none sees another. seconds: where they are pairs, `Pair.second` of each.
+        Raises `OutOfMemory` or `BackendError`.
         """
 
     def set_threads(self, count: int) -> None:
@@ -210,3 +226,6 @@ class Tokenizer(Protocol):
         add_special: put the tokens around it that the model wants at a prompt's beginning (and end).
         parse_special: read the spelling of a control token as that token and not as text.
         """
+
+    def encode_pair(self, query: str, document: str) -> Pair:
+        """Both as a model that reranks wants them. No spelling in them is read as a control token."""

@@ -1,7 +1,8 @@
 """A backend without a model, for tests and for measuring the engine itself.
 
-The next token is a function of the sequence's own tokens alone, so a test knows what every sequence must say however it
-was scheduled; and every misuse of a slot (a gap, an overwrite, too long a batch) is an error.
+The next token is a function of the sequence's own tokens and its adapter alone, so a test knows what every sequence must
+say however it was scheduled; and every misuse of a slot (a gap, an overwrite, too long a batch, two adapters in one) is an
+error.
 """
 
 import zlib
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inferno_runtime.backends.base import BackendError, MemoryTraits, ModelInfo, OutOfMemory, Saved, Span
+from inferno_runtime.config import Task
 
 _CAPABLE = MemoryTraits(copy=True, cut=True, save=True, shift=False, cell_bytes=4)
 
@@ -19,6 +21,11 @@ _CAPABLE = MemoryTraits(copy=True, cut=True, save=True, shift=False, cell_bytes=
 def successor(tokens: Sequence[int], vocab_size: int) -> int:
     """The token that the fake model likes best after `tokens`; never 0, which tests take for the end token."""
     return 1 + zlib.crc32(np.asarray(tokens, dtype=np.int32).tobytes()) % (vocab_size - 1)
+
+
+def cell(token: int, adapter: int, vocab_size: int) -> int:
+    """What stands for a token that was evaluated with an adapter: without one the token itself."""
+    return token + adapter * vocab_size
 
 
 class FakeBackend:
@@ -59,6 +66,8 @@ class FakeBackend:
             raise BackendError(f"{count} tokens in a batch of at most {self.max_batch}")
         if sum(map(len, self.held)) + count > self.cells:
             raise OutOfMemory("the pool is full")
+        if len({span.adapter for span in spans}) > 1:
+            raise BackendError("a batch of several adapters")
         wanted = 0
         self._logits[:] = 0
         for span in spans:
@@ -67,8 +76,10 @@ class FakeBackend:
                 raise BackendError(f"slot {span.slot} holds {len(cells)} cells, not {span.start}")
             if span.start + len(span.tokens) > self.context:
                 raise BackendError(f"slot {span.slot} is full")
+            if cells and cells[0] // self.info.vocab_size != span.adapter:
+                raise BackendError(f"slot {span.slot} holds cells of another adapter than {span.adapter}")
             for at, token in enumerate(span.tokens):
-                cells.append(token)
+                cells.append(cell(token, span.adapter, self.info.vocab_size))
                 if at >= len(span.tokens) - span.logits:
                     self._logits[wanted, self._choose(cells, self.info.vocab_size)] = 10.0
                     wanted += 1
@@ -120,10 +131,11 @@ class FakeEncoder:
         max_batch: int = 32,
         max_sequences: int = 8,
         dimensions: int = 6,
+        task: Task = "embed",
         on_encode: Callable[[Sequence[Sequence[int]]], None] = lambda sequences: None,
     ) -> None:
         """on_encode: called first, and may raise or advance a clock."""
-        self.info = ModelInfo("fake", "fake", "none", 0, 0, context, 128, "embed", dimensions)
+        self.info = ModelInfo("fake", "fake", "none", 0, 0, context, 128, task, dimensions)
         self.description = "fake"
         self.context = context
         self.max_batch = max_batch
@@ -132,7 +144,7 @@ class FakeEncoder:
         self.settings: dict[str, Any] = {}
         self._on_encode = on_encode
 
-    def encode(self, sequences: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+    def encode(self, sequences: Sequence[Sequence[int]], seconds: Sequence[int] = ()) -> NDArray[np.float32]:
         self._on_encode(sequences)
         if not sequences or len(sequences) > self.max_sequences:
             raise BackendError(f"{len(sequences)} sequences in a batch of 1 to {self.max_sequences}")
@@ -140,6 +152,8 @@ class FakeEncoder:
             raise BackendError(f"a sequence of more than {self.context} tokens, or of none")
         if len(sequences) > 1 and (count := sum(map(len, sequences))) > self.max_batch:
             raise BackendError(f"{count} tokens in a batch of at most {self.max_batch}")
+        if seconds:  # which are part of what is said, as another token would be
+            sequences = [[*tokens, -second] for tokens, second in zip(sequences, seconds, strict=True)]
         return np.stack([meaning(tokens, self.info.dimensions) for tokens in sequences])
 
     def set_threads(self, count: int) -> None:

@@ -117,7 +117,7 @@ class EmbeddingScheduler:
         sequences = [self._tokens(item) for item in batch]
         tokens = sum(item.tokens for item in batch)
         began = self._clock()
-        vectors = encoder.encode(sequences)
+        vectors = encoder.encode(sequences, self._seconds(batch))
         seconds = self._clock() - began
         if governor is None:
             self._packer.observe(tokens, seconds)
@@ -132,6 +132,10 @@ class EmbeddingScheduler:
         tokens: list[int] = np.frombuffer(data, dtype=np.int32).tolist()
         return tokens
 
+    def _seconds(self, batch: list[Input]) -> list[int]:
+        requests = [(self._works[item.request_id].request, item.index) for item in batch]
+        return [request.seconds[index] for request, index in requests if request.seconds]
+
     def _take(self, item: Input, vector: NDArray[np.float32]) -> None:
         work = self._works[item.request_id]
         assert work.vectors is not None
@@ -141,9 +145,10 @@ class EmbeddingScheduler:
             self._answer(work, work.vectors)
 
     def _answer(self, work: _Work, vectors: NDArray[np.float32]) -> None:
-        vectors = unit(vectors[:, : work.request.dimensions])
+        if self._encoder.info.task == "embed":
+            vectors = unit(vectors[:, : work.request.dimensions])
         if not np.isfinite(vectors).all():
-            self._fail(work.request.id, BackendError("a vector is not finite"))
+            self._fail(work.request.id, BackendError("a number of the model's answer is not finite"))
             return
         self._end(work, FinishReason.STOP, vectors=vectors.astype("<f4", copy=False).tobytes())
 

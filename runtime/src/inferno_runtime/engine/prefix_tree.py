@@ -1,7 +1,8 @@
 """Who holds which prefix: a radix tree over blocks of tokens.
 
 A *holder* is whatever has the keys and values of a token sequence: a slot, or an entry of the store. The tree knows the
-full blocks of each; what reaches beyond the last full block is compared token by token.
+full blocks of each; what reaches beyond the last full block is compared token by token. What a token's keys and values
+are follows from the adapter that they were computed with, too: each adapter has a tree of its own.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -25,13 +26,13 @@ class PrefixTree(Generic[H]):
     """Finds the holders of the longest prefix of a token sequence. Time is in the tokens, not in the holders."""
 
     def __init__(self) -> None:
-        self._root: _Node[H] = _Node(None, ())
+        self._roots: dict[int, _Node[H]] = {}  # by adapter
         self._paths: dict[H, list[_Node[H]]] = {}  # a holder's nodes, root's child first
 
-    def extend(self, holder: H, tokens: Sequence[int], length: int) -> None:
+    def extend(self, holder: H, tokens: Sequence[int], length: int, adapter: int) -> None:
         """Have `holder` stand for the first `length` of `tokens`, which begin with what it stood for."""
         path = self._paths.setdefault(holder, [])
-        node = path[-1] if path else self._root
+        node = path[-1] if path else self._root(adapter)
         for start in range(len(path) * BLOCK, length - length % BLOCK, BLOCK):
             key = tuple(tokens[start : start + BLOCK])
             child = node.children.get(key)
@@ -61,13 +62,17 @@ class PrefixTree(Generic[H]):
         return not path or len(path[-1].holders) > 1
 
     def longest(
-        self, tokens: Sequence[int], held: Callable[[H], Sequence[int]], accept: Callable[[H], bool] = lambda _: True
+        self,
+        tokens: Sequence[int],
+        adapter: int,
+        held: Callable[[H], Sequence[int]],
+        accept: Callable[[H], bool] = lambda _: True,
     ) -> tuple[int, H | None]:
         """The longest prefix of `tokens` that an acceptable holder has, and that holder; 0 and None without one.
 
         held: the tokens of a holder, to compare the last block by.
         """
-        path = self._walk(tokens)
+        path = self._walk(self._root(adapter), tokens)
         for depth in range(len(path) - 1, -1, -1):
             best, found = -1, None
             for holder in path[depth].holders:
@@ -79,9 +84,14 @@ class PrefixTree(Generic[H]):
                 return best, found
         return 0, None
 
-    def _walk(self, tokens: Sequence[int]) -> list[_Node[H]]:
+    def _root(self, adapter: int) -> _Node[H]:
+        root = self._roots.get(adapter)
+        if root is None:
+            root = self._roots[adapter] = _Node(None, ())
+        return root
+
+    def _walk(self, node: _Node[H], tokens: Sequence[int]) -> list[_Node[H]]:
         path = []
-        node = self._root
         for start in range(0, len(tokens) - BLOCK + 1, BLOCK):
             child = node.children.get(tuple(tokens[start : start + BLOCK]))
             if child is None:

@@ -85,6 +85,7 @@ class Request(msgspec.Struct, frozen=True, array_like=True):
         None  # how many of the likeliest tokens to tell beside each token's own score; None for none
     )
     score_prompt: bool = False  # tell the same of the prompt's tokens
+    adapter: int = 0  # the place among those loaded, from 1 on; 0 is the model itself
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -132,18 +133,23 @@ class Scores(msgspec.Struct, frozen=True, array_like=True):
 
 
 class EmbeddingRequest(msgspec.Struct, frozen=True, array_like=True):
-    """Turn texts into vectors. The tokens of an input are 32-bit integers in this machine's byte order."""
+    """Turn texts into vectors, or pairs of them into scores.
+
+    The tokens of an input are 32-bit integers in this machine's byte order.
+    """
 
     id: int
     inputs: list[bytes]
     dimensions: int  # how many of a vector's numbers are wanted
     priority: Priority = Priority.NORMAL
+    seconds: list[int] = []  # of pairs, where the second text of each begins
 
 
 class Embedded(msgspec.Struct, frozen=True, array_like=True):
     """The answer to a request for vectors, or why there is none.
 
-    The vectors have length 1 and lie one behind the other in the order of the inputs, as little-endian 32-bit floats.
+    The vectors lie one behind the other in the order of the inputs, as little-endian 32-bit floats. They have length 1, but
+    for scores, which are as the model gives them.
     """
 
     id: int

@@ -8,8 +8,8 @@ A sequence whose client cannot take more is paused: it is in no batch and keeps 
 it gives the slot up and keeps its text, like one that is preempted.
 
 Decode and prefill are separate batches on purpose: a backend with a memory stream per sequence would cut a mixed batch
-into slices of equal length for all of them. The budget is time and not tokens, since a token behind thousands of others
-costs many times what the first one does.
+into slices of equal length for all of them. A batch has one adapter, so those of several take turns. The budget is time
+and not tokens, since a token behind thousands of others costs many times what the first one does.
 """
 
 import logging
@@ -37,6 +37,7 @@ from inferno_runtime.engine.slots import SlotTable
 from inferno_runtime.engine.speculation import Speculation
 from inferno_runtime.engine.store import PrefixStore
 from inferno_runtime.engine.threads import ThreadGovernor
+from inferno_runtime.engine.turns import Turns
 
 logger = logging.getLogger(__name__)
 
@@ -72,12 +73,13 @@ class Scheduler:
         draft: Backend | None = None,
         governor: ThreadGovernor | None = None,
         masker: Masker | None = None,
+        adapters: int = 0,
     ) -> None:
         """step_budget: seconds of prompt evaluation in a step; clock: seconds, monotonic; store_bytes: host memory for
         the prefixes that slots have no room for; speculate: draft from the text itself,
         and where that says nothing with the model `draft`, which has as many slots;
         governor: has the number of threads follow the steps' times, None if it is fixed;
-        masker: for requests with a constraint, which need one."""
+        masker: for requests with a constraint, which need one; adapters: that the backend was loaded with."""
         self._backend = backend
         self._end_list = tuple(end_tokens)
         self._end_tokens = frozenset(self._end_list)
@@ -89,6 +91,7 @@ class Scheduler:
         self.speculation = Speculation(backend, enabled=speculate, clock=clock, draft=draft)
         self._masker = masker
         self._masks: Masks | None = None  # of the latest batch
+        self._turns = Turns() if adapters else None
         self._roster = Roster()
         self._answer_tokens = 64.0  # of a sequence, smoothed: what one is expected to need when it does not say
         self.preemptions = 0
@@ -157,7 +160,8 @@ class Scheduler:
         self._admit()
         if not self._prefill():
             self._decode()
-            self._budget.begin(self._clock(), running=True, turn=self._evaluator.decode_seconds)
+            if batches := 1 if self._turns is None else self._turns.round():
+                self._budget.begin(self._clock(), running=True, turn=batches * self._evaluator.decode_seconds)
         result, self._result = self._result, StepResult()
         return result
 
@@ -217,7 +221,7 @@ class Scheduler:
             self._slots.compact(roster.running, self._evaluator.decode_seconds)
             roster.sort()
         while roster.running:
-            batch = list(roster.running)
+            batch = self._next_batch()
             self._settle_masks()
             drafts = _allowed(batch, self.speculation.drafts(batch))
             self._begin_masks(batch, drafts)
@@ -231,10 +235,20 @@ class Scheduler:
                 self._decode_apart(batch, error)
                 return
             else:
+                if self._turns is not None:
+                    self._turns.observe(self._evaluator.last_seconds)
                 if self._evaluator.typical:
                     self.speculation.observe_cost(sum(len(span.tokens) for span in spans), self._evaluator.last_seconds)
                 self._take(batch, drafts, logits)
                 return
+
+    def _next_batch(self) -> list[Sequence]:
+        """The running sequences, or those of the adapter whose turn it is."""
+        running = self._roster.running
+        if self._turns is None:
+            return list(running)
+        adapter = self._turns.next({seq.adapter for seq in running})
+        return [seq for seq in running if seq.adapter == adapter]
 
     def _make_room(self) -> bool:
         """Free cells for the batch: what is kept for later or by the paused, else what the youngest of the lowest priority holds.
@@ -274,6 +288,7 @@ class Scheduler:
     def _decode_apart(self, batch: list[Sequence], error: BackendError) -> None:
         """Find out whose token it was that failed the batch, so that its neighbours go on."""
         logger.warning("a batch of %d sequences failed (%s); evaluating them one by one", len(batch), error)
+        began = self._clock()
         for seq in batch:
             try:
                 self._rewind(seq)
@@ -283,6 +298,8 @@ class Scheduler:
                 self._finish(seq, FinishReason.ERROR, f"The model could not be evaluated: {own}", sound=False)
             else:
                 self._take([seq], [[]], logits)
+        if self._turns is not None:
+            self._turns.observe(self._clock() - began)
 
     def _rewind(self, seq: Sequence) -> None:
         """Bring a slot back to what the sequence knows of it, after a batch that failed part of the way."""
@@ -293,7 +310,7 @@ class Scheduler:
         head, start = seq.tokens[: seq.position], 0
         while start < len(head):
             piece = head[start : start + self._backend.max_batch]
-            self._backend.evaluate([Span(seq.slot, start, piece, logits=0)])
+            self._backend.evaluate([Span(seq.slot, start, piece, 0, seq.adapter)])
             start += len(piece)
 
     # Prefill
@@ -323,7 +340,8 @@ class Scheduler:
         count = min(seq.left, most, self._backend.max_logits if scoring else self._backend.max_batch)
         last, end = count == seq.left, seq.position + count
         unscored = max(end - max(seq.scored, seq.position), 0) if scoring else 0
-        span = Span(seq.slot, seq.position, seq.tokens[seq.position : end], logits=max(unscored, int(last)))
+        wanted = max(unscored, int(last))
+        span = Span(seq.slot, seq.position, seq.tokens[seq.position : end], wanted, seq.adapter)
         if last:
             self._begin_masks([seq], [[]])
         try:
@@ -463,4 +481,4 @@ def _positions(batch: list[Sequence], drafts: list[list[int]]) -> Iterator[tuple
 
 
 def _next_span(seq: Sequence, draft: list[int]) -> Span:
-    return Span(seq.slot, seq.position, [seq.tokens[-1], *draft], logits=1 + len(draft))
+    return Span(seq.slot, seq.position, [seq.tokens[-1], *draft], 1 + len(draft), seq.adapter)

@@ -47,6 +47,10 @@ class Sequence:
         return self.request.id
 
     @property
+    def adapter(self) -> int:
+        return self.request.adapter
+
+    @property
     def priority(self) -> Priority:
         return self.request.priority
 

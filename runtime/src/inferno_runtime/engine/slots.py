@@ -2,7 +2,7 @@
 
 A slot keeps its cells when its sequence ends. A prompt's beginning is looked for in three places: in the slot itself, in
 another slot, running or not, and in the store of what slots held before they were given to others. What is found is
-used where moving it costs less than evaluating it.
+used where moving it costs less than evaluating it. What was evaluated with one adapter is of no use to another.
 """
 
 from collections.abc import Iterable
@@ -26,6 +26,7 @@ class Slot:
     number: int
     owner: Sequence | None = None
     tokens: list[int] = field(default_factory=list)
+    adapter: int = 0  # that the cells were evaluated with
 
     @property
     def held(self) -> list[int]:
@@ -65,12 +66,12 @@ class SlotTable:
         Returns False where another sequence is just evaluating the prefix that this one needs: it had better wait.
         """
         usable = seq.reusable
-        held, source = self._longest_slot(usable)
-        saved, entry = self._store.longest(usable, whole=not self._backend.memory.cut)
+        held, source = self._longest_slot(usable, seq.adapter)
+        saved, entry = self._store.longest(usable, seq.adapter, whole=not self._backend.memory.cut)
         target = min(slot.number for slot in self._slots if slot.owner is None)
         if entry is not None and not (self._fits(entry, target) and self._pays(saved, len(entry.tokens))):
             saved, entry = 0, None
-        if self._wait_pays(usable, max(held, saved)):
+        if self._wait_pays(usable, seq.adapter, max(held, saved)):
             return False
         dense = max((slot.number for slot in self._slots if slot.owner is not None), default=-1) + 1
         if source is not None and source.owner is None and held >= saved and source.number <= max(dense, target):
@@ -94,7 +95,7 @@ class SlotTable:
 
     def index(self, seq: Sequence) -> None:
         """Note how far a sequence has come, so that others find what it has."""
-        self._tree.extend(seq.slot, seq.tokens, seq.position)
+        self._tree.extend(seq.slot, seq.tokens, seq.position, seq.adapter)
         seq.indexed = seq.position
 
     def prefilled(self, seq: Sequence) -> None:
@@ -109,7 +110,7 @@ class SlotTable:
         slot.tokens = seq.tokens[: seq.position]
         slot.owner = None
         if sound:
-            self._tree.extend(slot.number, slot.tokens, len(slot.tokens))
+            self._tree.extend(slot.number, slot.tokens, len(slot.tokens), slot.adapter)
         else:
             self.forget(slot)
 
@@ -147,26 +148,26 @@ class SlotTable:
         self._leaders.remove(hole)  # it is past its prompt
 
     def _own(self, slot: Slot, seq: Sequence, held: int) -> None:
-        slot.owner, slot.tokens = seq, []
+        slot.owner, slot.tokens, slot.adapter = seq, [], seq.adapter
         seq.slot, seq.position = slot.number, held
-        self._tree.extend(slot.number, seq.tokens, held)
+        self._tree.extend(slot.number, seq.tokens, held, seq.adapter)
         seq.indexed = held
-        self._leaders.extend(slot.number, seq.tokens, len(seq.tokens))
+        self._leaders.extend(slot.number, seq.tokens, len(seq.tokens), seq.adapter)
 
-    def _longest_slot(self, tokens: list[int]) -> tuple[int, Slot | None]:
+    def _longest_slot(self, tokens: list[int], adapter: int) -> tuple[int, Slot | None]:
         def accept(number: int) -> bool:
             held = self._slots[number].held
             return self._backend.memory.cut or tokens[: len(held)] == held
 
-        length, number = self._tree.longest(tokens, lambda number: self._slots[number].held, accept)
+        length, number = self._tree.longest(tokens, adapter, lambda number: self._slots[number].held, accept)
         return length, None if number is None else self._slots[number]
 
-    def _wait_pays(self, tokens: list[int], have: int) -> bool:
+    def _wait_pays(self, tokens: list[int], adapter: int, have: int) -> bool:
         """Whether a sequence in prefill will soon hold much more of this prompt than anybody does now."""
         if not (self._backend.memory.copy and self._backend.memory.cut):
             return False  # what the leader holds could not be used: it will not be exactly what is shared
         promised, leader = self._leaders.longest(
-            tokens, lambda number: owner.tokens if (owner := self._slots[number].owner) else []
+            tokens, adapter, lambda number: owner.tokens if (owner := self._slots[number].owner) else []
         )
         owner = self._slots[leader].owner if leader is not None else None
         return owner is not None and promised - have >= _WORTH_WAITING and owner.position < promised
@@ -211,4 +212,4 @@ class SlotTable:
         if len(tokens) < _WORTH_SAVING or not memory.save or not self._store.fits(len(tokens) * memory.cell_bytes):
             return
         if not self._tree.shared(slot.number) and (data := self._backend.save(slot.number)) is not None:
-            self._store.put(tokens, data)
+            self._store.put(tokens, slot.adapter, data)

@@ -12,7 +12,12 @@ class Entry:
     """The saved cells of one prefix."""
 
     tokens: list[int]
+    adapter: int
     data: Saved
+
+    def begins(self, tokens: list[int], adapter: int) -> bool:
+        """Whether it is a prefix of these, as a whole."""
+        return self.adapter == adapter and tokens[: len(self.tokens)] == self.tokens
 
 
 class PrefixStore:
@@ -32,25 +37,26 @@ class PrefixStore:
         """Whether something of `size` bytes would be kept at all."""
         return 0 < size <= self._limit
 
-    def put(self, tokens: list[int], data: Saved) -> None:
+    def put(self, tokens: list[int], adapter: int, data: Saved) -> None:
         """Keep a prefix; what is a prefix of it in turn is dropped, and so is what no longer fits."""
         if not self.fits(len(data)):
             return
-        for entry in [entry for entry in self._entries if tokens[: len(entry.tokens)] == entry.tokens]:
+        for entry in [entry for entry in self._entries if entry.begins(tokens, adapter)]:
             self._drop(entry)
         while self.used + len(data) > self._limit:
             self._drop(next(iter(self._entries)))
-        entry = Entry(tokens, data)
+        entry = Entry(tokens, adapter, data)
         self._entries[entry] = None
-        self._tree.extend(entry, tokens, len(tokens))
+        self._tree.extend(entry, tokens, len(tokens), adapter)
         self.used += len(data)
 
-    def longest(self, tokens: list[int], *, whole: bool) -> tuple[int, Entry | None]:
+    def longest(self, tokens: list[int], adapter: int, *, whole: bool) -> tuple[int, Entry | None]:
         """The longest prefix of `tokens` that is kept. whole: only entries that are prefixes of `tokens` themselves."""
         return self._tree.longest(
             tokens,
+            adapter,
             lambda entry: entry.tokens,
-            (lambda entry: tokens[: len(entry.tokens)] == entry.tokens and len(entry.tokens) < len(tokens))
+            (lambda entry: entry.begins(tokens, adapter) and len(entry.tokens) < len(tokens))
             if whole
             else (lambda _: True),
         )

@@ -37,6 +37,14 @@ def add_commands(commands: Any) -> None:
         description="Read the beginning of a model's files, wherever they are, and print what it is as JSON.",
     )
     _add_source(inspect_)
+    inspect_.add_argument(
+        "--adapter",
+        action="append",
+        default=[],
+        metavar="SOURCE",
+        dest="adapters",
+        help="file:///PATH of a LoRA adapter that the model is served with; it takes memory, too",
+    )
 
 
 def _add_source(command: argparse.ArgumentParser) -> None:

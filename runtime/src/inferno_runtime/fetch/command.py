@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from inferno_runtime.fetch.model import Fetcher, Wanted
 from inferno_runtime.models.errors import ModelError
 from inferno_runtime.models.facts import ModelFacts
 from inferno_runtime.models.inspect import inspect
+from inferno_runtime.models.source import path_of
 from inferno_runtime.sources import FileSource, RemoteSource, parse_source
 
 _log = logging.getLogger(__name__)
@@ -26,7 +28,7 @@ def main(arguments: argparse.Namespace) -> int:
     report.configure_log()
     try:
         wanted = _wanted(arguments.source, tuple(arguments.files), arguments.sha256, arguments.endpoint)
-        result = _inspect(wanted) if arguments.command == "inspect" else _fetch(wanted, arguments)
+        result = _inspect(wanted, arguments.adapters) if arguments.command == "inspect" else _fetch(wanted, arguments)
     except FetchError as error:
         print(f"inferno: {error}", file=sys.stderr)
         report.leave(report.failure(error.reason, str(error)))
@@ -62,8 +64,9 @@ def _wanted(source: str, files: tuple[str, ...], sha256: str | None, endpoint: s
     return Wanted(parsed, files, sha256, endpoint)
 
 
-def _inspect(wanted: Wanted | Path) -> dict[str, Any]:
+def _inspect(wanted: Wanted | Path, adapters: Sequence[str]) -> dict[str, Any]:
     facts = Fetcher().inspect(wanted) if isinstance(wanted, Wanted) else _inspect_path(wanted)
+    facts = facts.model_copy(update={"adapter_bytes": sum(map(_adapter_bytes, adapters))})
     print(json.dumps(facts.wire(), indent=2))
     return {"model": facts.wire()}
 
@@ -77,6 +80,17 @@ def _inspect_path(path: Path) -> ModelFacts:
         raise NotFound(f"{path}: {error.strerror}") from None
     except ModelError as error:
         raise NoModelFound(f"{path}: {error}") from None
+
+
+def _adapter_bytes(source: str) -> int:
+    """0 of one that cannot be seen from here: in a pod it may lie in a volume that only the server has."""
+    try:
+        return path_of(source).stat().st_size
+    except ModelError as error:
+        raise BadSource(str(error)) from None
+    except OSError as error:
+        _log.warning("%s: %s; it is not counted", source, error.strerror)
+        return 0
 
 
 def _fetch(wanted: Wanted | Path, arguments: argparse.Namespace) -> dict[str, Any]:

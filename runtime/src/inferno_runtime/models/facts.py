@@ -9,9 +9,9 @@ from typing import Final, Literal
 from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from inferno_runtime.config import Config
+from inferno_runtime.config import Config, Task
 
-Capability = Literal["generate", "embed", "chat", "tools", "vision", "fillIn"]
+Capability = Literal["generate", "embed", "rerank", "chat", "tools", "vision", "fillIn"]
 
 _TOOLS: Final = re.compile(r"\btools\b")
 
@@ -42,10 +42,15 @@ class ModelFacts(Config):
     capabilities: tuple[Capability, ...] | None = Field(
         default=None,
         json_schema_extra={"x-kubernetes-list-type": "set"},
-        description="What the model was made for: generate, embed, chat, tools, vision, fillIn.",
+        description="What the model was made for: generate, embed, rerank, chat, tools, vision, fillIn.",
     )
     size_bytes: int | None = Field(
         default=None, json_schema_extra={"format": "int64"}, description="Bytes of all files of the model."
+    )
+    adapter_bytes: int | None = Field(
+        default=None,
+        json_schema_extra={"format": "int64"},
+        description="Bytes of the LoRA adapters that the model is served with.",
     )
     hidden_size: int | None = Field(
         default=None,
@@ -73,16 +78,16 @@ class ModelFacts(Config):
 
 
 def capabilities(
-    template: str | None, *, embeds: bool, vision: bool = False, fills_in: bool = False
+    template: str | None, *, task: Task, vision: bool = False, fills_in: bool = False
 ) -> tuple[Capability, ...]:
-    """What a model can do; ``template``: that of its chats."""
-    found: list[Capability] = ["embed"] if embeds else ["generate"]
-    if template is not None and not embeds:
+    """What a model can do; ``template``: that of its chats; ``task``: what it was made for."""
+    found: list[Capability] = [task]
+    if template is not None and task == "generate":
         found.append("chat")
         if _TOOLS.search(template):
             found.append("tools")
     if vision:
         found.append("vision")
-    if fills_in and not embeds:
+    if fills_in and task == "generate":
         found.append("fillIn")
     return tuple(found)

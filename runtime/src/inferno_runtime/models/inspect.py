@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from inferno_runtime.config import Task
 from inferno_runtime.models.errors import ModelError
 from inferno_runtime.models.facts import ModelFacts, capabilities
 from inferno_runtime.models.files import is_projector, loaded_names, main_file, model_files
@@ -52,6 +53,7 @@ _FILE_TYPES: Final = {
     38: "MXFP4_MOE",
     39: "NVFP4",
 }
+_RANK: Final = 4  # llama_pooling_type: a head that scores
 # How the models that can fill in spell the token before the gap, as libllama knows them.
 _FILL_IN: Final = frozenset(
     {
@@ -90,9 +92,6 @@ def gguf_facts(header: Header, names: Iterable[str] = ()) -> ModelFacts:
     architecture = header.text("general.architecture")
     template = header.text("tokenizer.chat_template")
     vision = header.metadata.get("clip.has_vision_encoder") is True or any(map(is_projector, names))
-    embeds = bool(header.number(f"{architecture}.pooling_type")) or (
-        header.metadata.get(f"{architecture}.attention.causal") is False
-    )
     fills_in = bool(header.control_spellings) or any(
         header.number(f"tokenizer.ggml.{key}") is not None for key in ("prefix_token_id", "fim_pre_token_id")
     )
@@ -105,7 +104,7 @@ def gguf_facts(header: Header, names: Iterable[str] = ()) -> ModelFacts:
         tokenizer=(header.text("tokenizer.ggml.model") or "")[:128] or None,
         vocabulary_size=header.vocabulary or header.number(f"{architecture}.vocab_size"),
         chat_template=template is not None,
-        capabilities=capabilities(template, embeds=embeds, vision=vision, fills_in=fills_in),
+        capabilities=capabilities(template, task=_task(header), vision=vision, fills_in=fills_in),
         hidden_size=header.number(f"{architecture}.embedding_length"),
         feed_forward_size=max(_per_layer(header, "feed_forward_length"), default=None),
         heads=max(_per_layer(header, "attention.head_count"), default=None),
@@ -146,6 +145,15 @@ def _inspect_gguf(files: Mapping[str, Path], first: str) -> ModelFacts:
 
 def _sized(facts: ModelFacts, files: Iterable[Path]) -> ModelFacts:
     return facts.model_copy(update={"size_bytes": sum(each.stat().st_size for each in files)})
+
+
+def _task(header: Header) -> Task:
+    architecture = header.text("general.architecture")
+    pooling = header.number(f"{architecture}.pooling_type")
+    if pooling == _RANK:
+        return "rerank"
+    causal = header.metadata.get(f"{architecture}.attention.causal") is not False
+    return "generate" if causal and not pooling else "embed"
 
 
 def _quantization(header: Header) -> str | None:

@@ -118,18 +118,22 @@ class Layout:
         return any(self.path(name) for name in _SENTENCE_TRANSFORMERS)
 
     def task(self, description: Description | None) -> Task:
-        """What the model was made for: one that gives logits generates, unless it was laid out to embed.
+        """What the model was made for, unless it was laid out to embed: one that gives logits of tokens generates, and one
+        that gives them of whole texts reranks.
 
         Without the graph's description it goes by what the settings say.
         """
         if self.embeds:
             return "embed"
         if description is not None:
-            return "generate" if "logits" in description.outputs else "embed"
+            if "logits" not in description.outputs:
+                return "embed"
+            return "rerank" if description.classifies else "generate"
         stated = self.config.get("architectures")
-        names = stated if isinstance(stated, list) else []
-        causal = any(str(name).endswith(("ForCausalLM", "LMHeadModel")) for name in names)
-        return "generate" if causal or any(self.path(name) for name in _GENERATION) else "embed"
+        names = [str(name) for name in stated] if isinstance(stated, list) else []
+        if any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names) or any(map(self.path, _GENERATION)):
+            return "generate"
+        return "rerank" if any(name.endswith("ForSequenceClassification") for name in names) else "embed"
 
     @property
     def chat_template(self) -> str | None:

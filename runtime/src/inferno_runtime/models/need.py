@@ -14,7 +14,7 @@ from inferno_runtime.units import MIB, shown
 _PROCESSES: Final = 256 * MIB  # the server's process and the engine's, with a large vocabulary in both
 _DEFAULT_CONTEXT: Final = 8192
 _DEFAULT_MICRO_BATCH: Final = 512
-_EMBED_MICRO_BATCH: Final = 256
+_ENCODE_MICRO_BATCH: Final = 256
 _SPARE_LOGITS: Final = 32
 _CELLS: Final = 256  # a stream's cells are rounded up to this
 # Bytes of 32 numbers of the cache.
@@ -34,30 +34,34 @@ class MemoryNeed:
     weights: int
     cache: int
     buffers: int
+    adapters: int = 0
     processes: int = _PROCESSES
 
     @property
     def total(self) -> int:
         """All of it, rounded up to 16 MiB, so that a trifle changes nothing."""
         step = 16 * MIB
-        return -(-(self.weights + self.cache + self.buffers + self.processes) // step) * step
+        return -(-(self.weights + self.adapters + self.cache + self.buffers + self.processes) // step) * step
 
 
 def memory_need(facts: ModelFacts, engine: EngineConfig, task: Task | None = None) -> MemoryNeed | None:
     """What a pod that serves such a model needs; None where too little is known of the model."""
     if not facts.size_bytes or facts.format is None:
         return None
-    embeds = task == "embed" or (task is None and "embed" in (facts.capabilities or ()))
+    made_for = "generate" if facts.capabilities is None or "generate" in facts.capabilities else "embed"
+    encodes = (task or made_for) != "generate"  # embeds or reranks, which differ in nothing that takes memory
     context = engine.context_length or min(facts.context_length or _DEFAULT_CONTEXT, _DEFAULT_CONTEXT)
-    cache = 0 if embeds else _cache(facts, engine, context)
+    cache = 0 if encodes else _cache(facts, engine, context)
     cache += (engine.prefix_cache_mb or 0) * MIB
-    return MemoryNeed(weights=facts.size_bytes, cache=cache, buffers=_buffers(facts, engine, context, embeds))
+    buffers = _buffers(facts, engine, context, encodes)
+    return MemoryNeed(facts.size_bytes, cache, buffers, adapters=facts.adapter_bytes or 0)
 
 
 def explain(need: MemoryNeed) -> str:
     """The need in words, for a condition."""
+    adapters = f", adapters {shown(need.adapters)}" if need.adapters else ""
     return (
-        f"{shown(need.total)}: weights {shown(need.weights)}, cache {shown(need.cache)}, "
+        f"{shown(need.total)}: weights {shown(need.weights)}{adapters}, cache {shown(need.cache)}, "
         f"buffers {shown(need.buffers)}, processes {shown(need.processes)}"
     )
 
@@ -71,14 +75,14 @@ def _cache(facts: ModelFacts, engine: EngineConfig, context: int) -> int:
     return values * _BLOCK_BYTES[engine.kv_cache_type] // 32 + (facts.state_bytes or 0) * engine.slots
 
 
-def _buffers(facts: ModelFacts, engine: EngineConfig, context: int, embeds: bool) -> int:
+def _buffers(facts: ModelFacts, engine: EngineConfig, context: int, encodes: bool) -> int:
     """Four bytes a number: the layers' intermediate results, the scores of attention that is not fused, and logits.
 
     Where it is to be measured whether attention is fused, it is taken to be: for a long context nothing else would do.
     """
-    batch = engine.micro_batch or (_EMBED_MICRO_BATCH if embeds else _DEFAULT_MICRO_BATCH)
+    batch = engine.micro_batch or (_ENCODE_MICRO_BATCH if encodes else _DEFAULT_MICRO_BATCH)
     layer = batch * (_HIDDEN_COPIES * (facts.hidden_size or 0) + _FEED_FORWARD_COPIES * (facts.feed_forward_size or 0))
-    seen = batch if embeds else context
+    seen = batch if encodes else context
     scores = (facts.heads or 0) * batch * seen if engine.flash_attention == "off" else 0
-    logits = 0 if embeds else min(engine.slots + _SPARE_LOGITS, batch) * (facts.vocabulary_size or 0) * 2
+    logits = 0 if encodes else min(engine.slots + _SPARE_LOGITS, batch) * (facts.vocabulary_size or 0) * 2
     return 4 * (layer + scores + logits)

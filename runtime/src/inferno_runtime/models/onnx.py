@@ -67,6 +67,12 @@ class Description:
         """The element type that most of the weights have."""
         return self.weights.most_common(1)[0][0] if self.weights else "unknown"
 
+    @property
+    def classifies(self) -> bool:
+        """Whether its logits are of whole texts, and not of their tokens."""
+        shape = self.outputs.get("logits")
+        return shape is not None and len(shape.dimensions) == 2
+
 
 class _Malformed(Exception):
     """The bytes are no such message."""

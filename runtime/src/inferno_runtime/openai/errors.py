@@ -128,9 +128,10 @@ def unsupported(param: str, message: str | None = None) -> ApiError:
     )
 
 
-def model_not_found(name: str) -> ApiError:
-    """No such model here."""
-    return ApiError(404, f"The model '{name[:128]}' does not exist.", param="model", code="model_not_found")
+def model_not_found(name: str, adapters: Sequence[str] = ()) -> ApiError:
+    """No such model here. adapters: of the model that it was asked for with one, where there is that."""
+    beside = f" With an adapter there are: {', '.join(adapters)}." if adapters else ""
+    return ApiError(404, f"The model '{name[:128]}' does not exist.{beside}", param="model", code="model_not_found")
 
 
 def response_not_found(response_id: str, param: str) -> ApiError:
@@ -197,13 +198,32 @@ def input_too_long(window: int, tokens: int, where: str) -> ApiError:
     )
 
 
-def unsupported_task(name: str, task: Task) -> ApiError:
-    """The model is served for `task`, and was asked for something else."""
-    serves = {
-        "generate": "generates text and gives no embeddings; ask one that is served with task: embed",
+def pair_too_long(window: int, tokens: int, where: str) -> ApiError:
+    """A query, alone or with a document, that a reranker cannot take whole; `where` in the request is what is too long."""
+    beside = "" if where == "query" else " with the query"
+    return ApiError(
+        400,
+        f"This model takes a query and a document of up to {window} tokens together, and '{where}' has {tokens}{beside}; "
+        + ("shorten it." if where == "query" else "shorten it, or set 'truncate' to leave out its end."),
+        param=where.partition("[")[0],
+        code="context_length_exceeded",
+    )
+
+
+def unsupported_task(name: str, serves: Task, asked: Task) -> ApiError:
+    """The model is served for one task, and was asked for another."""
+    gives: dict[Task, str] = {
+        "generate": "generates text",
         "embed": "gives embeddings only; ask it at /v1/embeddings",
+        "rerank": "scores documents only; ask it at /v1/rerank",
     }
-    return ApiError(400, f"The model '{name}' {serves[task]}.", param="model", code="unsupported_task")
+    wants: dict[Task, str] = {
+        "generate": "",
+        "embed": " and gives no embeddings; ask one that is served with task: embed" if serves == "generate" else "",
+        # The cosine of two embeddings is no such score: models are trained for one or the other.
+        "rerank": ". Scores come from a reranker, one that is served with task: rerank",
+    }
+    return ApiError(400, f"The model '{name}' {gives[serves]}{wants[asked]}.", param="model", code="unsupported_task")
 
 
 def invalid_grammar(param: str, why: str) -> ApiError:

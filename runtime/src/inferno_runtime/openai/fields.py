@@ -26,6 +26,8 @@ from inferno_runtime.openai.requests import (
     ToolCall,
     ToolDefinition,
 )
+from inferno_runtime.openai.rerank import MAX_CHARACTERS as MAX_QUERY
+from inferno_runtime.openai.rerank import MAX_DOCUMENTS, RerankRequest
 from inferno_runtime.openai.responses_api import fields as responses_api
 from inferno_runtime.openai.tokens import MOST, ApplyTemplateRequest, DetokenizeRequest, TokenizeRequest
 from inferno_runtime.openai.tools import MAX_TOOLS
@@ -34,6 +36,7 @@ REQUESTS: tuple[type[msgspec.Struct], ...] = (
     ChatRequest,
     CompletionRequest,
     EmbeddingsRequest,
+    RerankRequest,
     Message,
     ToolCall,
     FunctionCall,
@@ -264,6 +267,24 @@ MEANINGS: dict[type, dict[str, Field]] = {
         "truncate": Field(
             "Whether an input with more tokens than the model takes loses its end, or is refused with both numbers. "
             "Without it, as `overlongInputs` is set. What the model wants behind a text, such as a separator, stays."
+        ),
+        "user": _USER,
+        "priority": _PRIORITY,
+    },
+    RerankRequest: {
+        "model": _MODEL,
+        "query": Field(f"What the documents are to answer: up to {MAX_QUERY:,} characters."),
+        "documents": Field(
+            f"1 to {MAX_DOCUMENTS:,} documents of up to {MAX_QUERY:,} characters each: texts, or objects with a `text`."
+        ),
+        "top_n": Field("How many results to give, the best first. Without it, all."),
+        "return_documents": Field("Whether each result has its document.", False),
+        "raw_scores": Field(
+            "Give the numbers that the model gives, of any size and sign, in place of probabilities from 0 to 1.", False
+        ),
+        "truncate": Field(
+            "Whether a document that has more tokens with the query than the model takes loses its end, or is refused. "
+            "Without it, as `overlongInputs` is set."
         ),
         "user": _USER,
         "priority": _PRIORITY,

@@ -20,6 +20,7 @@ from inferno_runtime.openai.operations import (
     Parameter,
 )
 from inferno_runtime.openai.requests import ChatRequest, CompletionRequest
+from inferno_runtime.openai.rerank import RerankRequest
 from inferno_runtime.openai.responses_api.requests import ResponsesRequest
 from inferno_runtime.openai.tokens import ApplyTemplateRequest, DetokenizeRequest, TokenizeRequest
 
@@ -30,6 +31,7 @@ _OF_HEADS = (408, 431)
 _TAGS = {
     "generation": "Text, whole or as OpenAI's events.",
     "embeddings": "Vectors.",
+    "reranking": "Scores.",
     "streaming": "Text as named events and on WebSockets.",
     "tokens": "What a model's tokenizer and its chat template say.",
     "models": "What is served.",
@@ -136,6 +138,7 @@ def _example(body: type[msgspec.Struct], model: str) -> Json:
         ChatRequest: {"messages": [{"role": "user", "content": question}]},
         CompletionRequest: {"prompt": "The capital of France is"},
         EmbeddingsRequest: {"input": ["A man plays the guitar.", "Somebody makes music."]},
+        RerankRequest: {"query": "Who makes music?", "documents": ["A man plays the guitar.", "It rains."]},
         ResponsesRequest: {"input": question},
         MessagesRequest: {"max_tokens": 100, "messages": [{"role": "user", "content": question}]},
         CountTokensRequest: {"messages": [{"role": "user", "content": question}]},

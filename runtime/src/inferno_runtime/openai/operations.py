@@ -13,6 +13,7 @@ from inferno_runtime.openai.embeddings import EmbeddingsRequest
 from inferno_runtime.openai.messages_api import schemas as message_schemas
 from inferno_runtime.openai.messages_api.requests import CountTokensRequest, MessagesRequest
 from inferno_runtime.openai.requests import ChatRequest, CompletionRequest
+from inferno_runtime.openai.rerank import RerankRequest
 from inferno_runtime.openai.responses_api import schemas as response_schemas
 from inferno_runtime.openai.responses_api.requests import ResponsesRequest
 
@@ -49,7 +50,6 @@ class Operation:
     body: tuple[type[msgspec.Struct], ...] = ()  # JSON of any of these types
     query: bool = False  # whether a request for text can stand in the query
     socket: bool = False  # whether it opens a WebSocket
-    bare: bool = False  # whether the same is there without /v1, too, or is itself without
     unready: bool = False  # whether the same answer comes with a 503, too
     parameters: tuple[Parameter, ...] = ()
     errors: tuple[int, ...] = ()
@@ -195,7 +195,6 @@ def _tokens() -> Iterator[Operation]:
                 name=name + suffix,
                 tag="tokens",
                 summary=summary,
-                bare=True,
                 answer=answer,
                 body=(body,),
                 errors=(400, *_KEY, 403, 404, 503, *_BODY),
@@ -214,7 +213,6 @@ def _streams() -> Iterator[Operation]:
                 method=method,
                 name=name + suffix,
                 tag="streaming",
-                bare=True,
                 summary=f"Stream one text as named events{place}.",
                 description="With `messages` it is a chat, with `prompt` a completion. `event: token` comes with each piece "
                 "of the text, `event: reasoning` and `event: tool_call` with each of what else a chat says, and `event: complete` or `event: error` at the end. A comment line comes after "
@@ -235,7 +233,6 @@ def _streams() -> Iterator[Operation]:
             method="get",
             name=f"openSocket{suffix}",
             tag="streaming",
-            bare=True,
             summary="Open a WebSocket, on which several texts can be streamed at once.",
             description="Messages are JSON in text frames: the client's are those of the schema `ClientMessage`, and the "
             "server's those of `ServerMessage`. At most {websocket_requests} requests run on a connection, and a message "
@@ -246,6 +243,22 @@ def _streams() -> Iterator[Operation]:
             socket=True,
             parameters=_ASKING,
             errors=(400, *_KEY, 403, 426, 503),
+        )
+
+
+def _reranking() -> Iterator[Operation]:
+    """The same under Jina's path, under that of most servers, and under Cohere's newer one."""
+    for root, suffix in (("/v1", ""), ("", "Unversioned"), ("/v2", "V2")):
+        yield Operation(
+            path=f"{root}/rerank",
+            method="post",
+            name=f"rerank{suffix}",
+            tag="reranking",
+            summary="Say how well documents answer a query.",
+            answer=schemas.Reranking,
+            body=(RerankRequest,),
+            parameters=_ASKING,
+            errors=(*_WORK, *_BODY),
         )
 
 
@@ -377,6 +390,7 @@ OPERATIONS = (
         parameters=_ASKING,
         errors=(*_WORK, *_BODY),
     ),
+    *_reranking(),
     *_streams(),
     *_tokens(),
     Operation(

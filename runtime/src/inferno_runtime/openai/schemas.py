@@ -220,8 +220,32 @@ class Embeddings(msgspec.Struct, frozen=True):
     usage: EmbeddingsUsage
 
 
+class RerankedDocument(msgspec.Struct, frozen=True):
+    """A document, where the request asked to have them back."""
+
+    text: str
+
+
+class RerankResult(msgspec.Struct, frozen=True):
+    """A document by its place in the request, and how well it answers the query: from 0 to 1, unless raw scores were asked for."""
+
+    index: int
+    relevance_score: float
+    document: RerankedDocument | UnsetType = UNSET
+
+
+class Reranking(msgspec.Struct, frozen=True):
+    """The answer of `/v1/rerank`, the best document first."""
+
+    id: str
+    object: Literal["list"]
+    model: str
+    results: list[RerankResult]
+    usage: EmbeddingsUsage
+
+
 class Model(msgspec.Struct, frozen=True):
-    """One model, under one of its names; `root` is the name that is its own."""
+    """One model, under one of its names; `root` is the name that is its own, and `parent` the model that it adapts."""
 
     id: str
     object: Literal["model"]

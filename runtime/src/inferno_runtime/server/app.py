@@ -12,6 +12,7 @@ from inferno_runtime.server.messages import CountTokensHandler, MessagesHandler
 from inferno_runtime.server.models import ModelHandler, ModelsHandler
 from inferno_runtime.server.monitoring import ProfileStatsHandler, QueueStatusHandler, RecentProfilesHandler
 from inferno_runtime.server.openapi import OpenApiHandler
+from inferno_runtime.server.rerank import RerankHandler
 from inferno_runtime.server.responses import (
     InputItemsHandler,
     InputTokensHandler,
@@ -41,6 +42,8 @@ def application(context: Context) -> Application:
             (r"/v1/messages", MessagesHandler, shared),
             (r"/v1/messages/count_tokens", CountTokensHandler, shared),
             (r"/v1/embeddings", EmbeddingsHandler, shared),
+            (r"(?:/v1)?/rerank", RerankHandler, shared),
+            (r"/v2/rerank", RerankHandler, shared),
             (r"(?:/v1)?/stream/sse", SseHandler, shared),
             (r"(?:/v1)?/ws/stream", SocketHandler, shared),
             (r"(?:/v1)?/tokenize", TokenizeHandler, shared),

@@ -37,6 +37,8 @@ _MOST_KEYS = 4096
 
 _GUARDED = (
     "/v1",
+    "/v2",
+    "/rerank",
     "/ws",
     "/stream",
     "/tokenize",

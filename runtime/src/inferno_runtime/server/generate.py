@@ -90,6 +90,7 @@ class Run(Work):
                         token_timeout=self._config.token_timeout_seconds,
                         top_scores=job.top_scores,
                         score_prompt=job.score_prompt,
+                        adapter=self._adapter,
                     )
                 )
 

@@ -146,6 +146,9 @@ def _invitation(url: str, served: Served) -> str:
     if served.engine.info.task == "embed":
         path = "embeddings"
         body |= {"input": text}
+    elif served.engine.info.task == "rerank":
+        path = "rerank"
+        body |= {"query": text, "documents": ["Paris is the capital of France.", "Rome lies on the Tiber."]}
     else:
         path = "chat/completions"
         body |= {"temperature": 0, "messages": [{"role": "user", "content": text}]}

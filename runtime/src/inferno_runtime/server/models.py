@@ -3,7 +3,7 @@
 import msgspec
 
 from inferno_runtime.server.base import BaseHandler
-from inferno_runtime.server.registry import Served
+from inferno_runtime.server.registry import Offer
 
 
 class ModelsHandler(BaseHandler):
@@ -13,9 +13,9 @@ class ModelsHandler(BaseHandler):
 
     async def run(self) -> None:
         models = [
-            _model(name, served, self.context.started)
-            for name, served in self.context.registry.names()
-            if self.caller.may_use(served.names)
+            _model(name, offer, self.context.started)
+            for name, offer in self.context.registry.names()
+            if self.caller.may_use(offer.names)
         ]
         await self.finish(msgspec.json.encode({"object": "list", "data": models}))
 
@@ -27,22 +27,21 @@ class ModelHandler(BaseHandler):
 
     async def run(self) -> None:
         name = self.path_args[0]
-        served = self.context.registry.find(name)
-        self.caller.check_model(name, served.names)
-        self.model_label = served.name
-        await self.finish(msgspec.json.encode(_model(name, served, self.context.started)))
+        offer = self.context.registry.find(name, self.caller)
+        self.model_label = offer.name
+        await self.finish(msgspec.json.encode(_model(name, offer, self.context.started)))
 
 
-def _model(name: str, served: Served, created: float) -> dict[str, object]:
+def _model(name: str, offer: Offer, created: float) -> dict[str, object]:
     model: dict[str, object] = {
         "id": name,
         "object": "model",
         "created": int(created),
         "owned_by": "inferno",
         "permission": [],
-        "root": served.name,  # an alias points to the model by its own name
-        "parent": None,
+        "root": offer.name,  # an alias points to the model by its own name
+        "parent": offer.parent,
     }
-    if served.loaded:
-        model["max_model_len"] = served.engine.context
+    if offer.served.loaded:
+        model["max_model_len"] = offer.served.engine.context
     return model

@@ -9,7 +9,7 @@ from inferno_runtime.openai import errors
 from inferno_runtime.openai.monitoring import DEFAULT_LIMIT, DEFAULT_WINDOW, MOST_RECENT, WindowName
 from inferno_runtime.server.base import BaseHandler
 from inferno_runtime.server.profiles import WINDOWS, Load
-from inferno_runtime.server.registry import Served
+from inferno_runtime.server.registry import Offer
 
 
 class MonitoringHandler(BaseHandler):
@@ -17,14 +17,12 @@ class MonitoringHandler(BaseHandler):
 
     log_level = logging.DEBUG
 
-    def models(self) -> list[Served]:
+    def models(self) -> list[Offer]:
         """The model that `model` names, or else all that are open to the caller. Raises `ApiError` (403, 404)."""
         name = self.get_query_argument("model", None)
         if name is None:
-            return [served for served in self.context.registry if self.caller.may_use(served.names)]
-        served = self.context.registry.find(name)
-        self.caller.check_model(name, served.names)
-        return [served]
+            return [offer for offer in self.context.registry.offers() if self.caller.may_use(offer.names)]
+        return [self.context.registry.find(name, self.caller)]
 
     def window(self) -> WindowName:
         """The window that `window` names. Raises `ApiError` (400)."""
@@ -75,17 +73,19 @@ class QueueStatusHandler(MonitoringHandler):
         await self.answer(self.context.profiles.queue(window, load, _names(models)))
 
 
-def _names(models: list[Served]) -> frozenset[str]:
-    return frozenset(served.name for served in models)
+def _names(models: list[Offer]) -> frozenset[str]:
+    return frozenset(offer.name for offer in models)
 
 
-def _load(models: list[Served]) -> Load:
+def _load(models: list[Offer]) -> Load:
+    """Of the models' engines: what of it an adapter is asked for is not told apart."""
     now = asyncio.get_running_loop().time()
-    stats = [served.engine.stats for served in models]
+    engines = list(dict.fromkeys(offer.served.engine for offer in models))
+    stats = [engine.stats for engine in engines]
     return Load(
         active=sum(each.active for each in stats),
         queued=sum(each.queued for each in stats),
-        room=sum(served.engine.served.engine.max_queue - served.engine.stats.queued for served in models),
+        room=sum(engine.served.engine.max_queue - engine.stats.queued for engine in engines),
         mean_depth=sum(each.depth.mean(now) for each in stats),
         most_depth=max((each.depth.most for each in stats), default=0),
     )

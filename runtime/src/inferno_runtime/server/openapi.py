@@ -18,7 +18,7 @@ class OpenApiHandler(BaseHandler):
 
     async def run(self) -> None:
         config = self.context.config
-        await self.finish(_encoded(tuple(served.name for served in config.models), config.server))
+        await self.finish(_encoded(tuple(offer.name for offer in self.context.registry.offers()), config.server))
 
 
 @lru_cache(maxsize=1)  # a process has one configuration, but for tests

@@ -1,8 +1,9 @@
-"""The models that this server serves, by name and by alias."""
+"""The models that this server serves, alone and with their adapters, by name and by alias."""
 
 import asyncio
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from inferno_runtime.backends.base import ModelError, ModelInfo, Tokenizer
@@ -13,7 +14,9 @@ from inferno_runtime.engine.constraint import Constraint
 from inferno_runtime.engine.request import Priority, Sampling
 from inferno_runtime.openai import embeddings, errors
 from inferno_runtime.openai.embeddings import EmbeddingTarget
+from inferno_runtime.openai.rerank import RerankTarget
 from inferno_runtime.openai.target import Target
+from inferno_runtime.server.access import Caller
 from inferno_runtime.worker.client import EngineState, EngineStats
 from inferno_runtime.worker.encoding import Encoding
 from inferno_runtime.worker.generation import Generation
@@ -64,6 +67,7 @@ class Engine(Protocol):
         token_timeout: float | None = None,
         top_scores: int | None = None,
         score_prompt: bool = False,
+        adapter: int = 0,
     ) -> Generation: ...
     async def embed(
         self,
@@ -72,6 +76,7 @@ class Engine(Protocol):
         dimensions: int,
         priority: Priority = Priority.NORMAL,
         deadline: float | None = None,
+        seconds: Sequence[int] = (),
     ) -> Encoding: ...
     async def stop(self) -> None: ...
 
@@ -93,9 +98,15 @@ class Served:
         return self.engine.name
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """Everything that clients may call it."""
-        return (self.name, *self.engine.served.model.aliases)
+    def offers(self) -> "list[Offer]":
+        """What clients may ask for: the model itself, and with each of its adapters."""
+        config = self.engine.served.model
+        own = (self.name, *config.aliases)
+        offers = [Offer(self, own)]
+        for number, adapter in enumerate(config.adapters, 1):
+            names = [f"{name}:{adapter.name}" for name in own]
+            offers.append(Offer(self, (*names, *adapter.aliases), number))
+        return offers
 
     @property
     def ready(self) -> bool:
@@ -159,11 +170,35 @@ class Served:
             truncate=truncate,
         )
 
+    def rerank_target(self, truncate: bool) -> RerankTarget:
+        """The same for scores. truncate: documents that are too long, if a request does not say. Raises `ApiError`."""
+        self._require("rerank")
+        return RerankTarget(tokenizer=self.engine.tokenizer, window=self.engine.context, truncate=truncate)
+
     def _require(self, task: Task | None) -> None:
         if not self.loaded:
             raise errors.unavailable(f"The model '{self.name}' is being loaded.")
         if task is not None and self.engine.info.task != task:
-            raise errors.unsupported_task(self.name, self.engine.info.task)
+            raise errors.unsupported_task(self.name, self.engine.info.task, task)
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A model as clients may ask for it."""
+
+    served: Served
+    names: tuple[str, ...]  # all of them, its own first
+    adapter: int = 0  # its place among the model's, from 1 on; 0 is the model itself
+
+    @property
+    def name(self) -> str:
+        """The one that stands in answers and metrics."""
+        return self.names[0]
+
+    @property
+    def parent(self) -> str | None:
+        """The name of the model that it adapts."""
+        return self.served.name if self.adapter else None
 
 
 class Registry:
@@ -173,22 +208,36 @@ class Registry:
         """Raises `ModelError` where two models go by one name."""
         self.draining = False
         self._served = [Served(engine, max_sequences) for engine in engines]
-        self._by_name: dict[str, Served] = {}
-        for served in self._served:
-            for name in served.names:
-                if self._by_name.setdefault(name, served) is not served:
+        self._by_name: dict[str, Offer] = {}
+        for offer in self.offers():
+            for name in offer.names:
+                if self._by_name.setdefault(name, offer) is not offer:
                     raise ModelError(f"two models go by the name '{name}'")
 
     def __iter__(self) -> Iterator[Served]:
         return iter(self._served)
 
-    def names(self) -> list[tuple[str, Served]]:
-        """Every name and alias, with its model."""
+    def offers(self) -> Iterator[Offer]:
+        """Everything that clients may ask for."""
+        for served in self._served:
+            yield from served.offers
+
+    def names(self) -> list[tuple[str, Offer]]:
+        """Every name and alias, with what it stands for."""
         return list(self._by_name.items())
 
-    def find(self, name: str) -> Served:
-        """The model of this name or alias. Raises `ApiError` (404)."""
-        served = self._by_name.get(name)
-        if served is None:
-            raise errors.model_not_found(name)
-        return served
+    def find(self, name: str, caller: Caller) -> Offer:
+        """What this name or alias stands for. Raises `ApiError`: 404, or 403 where it is not open to the caller."""
+        offer = self._by_name.get(name)
+        if offer is None:
+            raise errors.model_not_found(name, self._adapters_beside(name, caller))
+        caller.check_model(name, offer.names)
+        return offer
+
+    def _adapters_beside(self, name: str, caller: Caller) -> list[str]:
+        """The names of the adapters of the model that an unknown name, MODEL:ADAPTER, begins with."""
+        base = self._by_name.get(name.rpartition(":")[0])
+        if base is None:
+            return []
+        offers = base.served.offers[1:]
+        return [offer.name for offer in offers if caller.may_use(offer.names)]

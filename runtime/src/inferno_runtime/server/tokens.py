@@ -25,10 +25,9 @@ class TokensHandler(BaseHandler):
         request = await aside(lambda: requests.decode(body, kind.request_type), len(body))
         if self.context.registry.draining:
             raise errors.unavailable("The server is shutting down.")
-        served = self.context.registry.find(request.model)
-        self.caller.check_model(request.model, served.names)
-        self.model_label = served.name
-        target = served.vocabulary
+        offer = self.context.registry.find(request.model, self.caller)
+        self.model_label = offer.name
+        target = offer.served.vocabulary
         answer = await aside(lambda: msgspec.json.encode(kind.made(request, target)), len(body))
         await self.finish(answer)
 

@@ -68,6 +68,7 @@ class Work(ABC):
         self._meter = arrival.meter
         self._deadline = arrival.at + self._config.inference_timeout_seconds
         self._served: Served
+        self._adapter = 0  # of the model's
         self._counted = False  # in the queue's statistics
         self._tokenize = 0.0  # seconds
         self._write = 0.0
@@ -153,11 +154,10 @@ class Work(ABC):
         if self._context.registry.draining:
             raise errors.unavailable("The server is shutting down.")
         caller = self._arrival.caller
-        self._served = served = self._context.registry.find(model)
-        self.model = served.name
-        caller.check_model(model, served.names)
+        offer = self._context.registry.find(model, caller)
+        self._served, self._adapter, self.model = offer.served, offer.adapter, offer.name
         self.priority = caller.priority(priority, self._arrival.headers)
-        return served
+        return offer.served
 
     @asynccontextmanager
     async def _prompt(self, tokens: int) -> AsyncIterator[None]:

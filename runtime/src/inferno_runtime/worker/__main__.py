@@ -53,7 +53,7 @@ class FrameHandler(logging.Handler):
 def run(connection: Connection) -> None:
     """Serve until the socket ends."""
     load = _first_frame(connection)
-    serve = serve_embeddings if load.task == "embed" else serve_generation
+    serve = serve_generation if load.task == "generate" else serve_embeddings
     try:
         serve(connection, load)
     except ModelError as error:
@@ -65,11 +65,12 @@ def serve_generation(connection: Connection, load: Load) -> None:
     """Load a model that generates and run sequences on it until the socket ends. Raises `ModelError`."""
     config = EngineConfig.model_validate(load.engine)
     tuner = StartTuner(Path(load.path), config)
-    backend = load_backend(load.path, config, tuner)
+    backend = load_backend(load.path, config, tuner, load.adapters)
     draft = load_draft(config, backend)
-    for loaded in (backend, draft):
-        if loaded is not None:
-            _warm_up(loaded)
+    for adapter in range(len(load.adapters), -1, -1):
+        _warm_up(backend, adapter)
+    if draft is not None:
+        _warm_up(draft)
     scheduler = Scheduler(
         backend,
         end_tokens=load.end_tokens,
@@ -80,6 +81,7 @@ def serve_generation(connection: Connection, load: Load) -> None:
         draft=draft,
         governor=governor(config, backend.threads),
         masker=Masker(load.tokens, load.end_tokens),
+        adapters=len(load.adapters),
     )
     give_back()
     tuning = {**(tuner.tuning.wire() if tuner.tuning else {}), **backend.settings}
@@ -119,11 +121,11 @@ def _store_bytes(config: EngineConfig) -> int:
     return min(memory_available() // 4, _MOST_STORE_BYTES)
 
 
-def _warm_up(backend: Backend) -> None:
+def _warm_up(backend: Backend, adapter: int = 0) -> None:
     """Evaluate a prompt and a token: pages are touched, buffers laid out, and a model that cannot run shows it now."""
     tokens = [1, 2, 3, 4]
-    backend.evaluate([Span(0, 0, tokens, logits=True)])
-    backend.evaluate([Span(0, len(tokens), [5], logits=True)])
+    backend.evaluate([Span(0, 0, tokens, 1, adapter)])
+    backend.evaluate([Span(0, len(tokens), [5], 1, adapter)])
     backend.clear(0)
 
 

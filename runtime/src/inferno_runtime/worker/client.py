@@ -7,6 +7,7 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, cast
 
 from inferno_runtime.backends import load_tokenizer
@@ -14,6 +15,7 @@ from inferno_runtime.backends.base import ModelError, ModelInfo, Tokenizer
 from inferno_runtime.config import ServedModel, Task
 from inferno_runtime.engine.constraint import Constraint, token_bytes
 from inferno_runtime.engine.request import EmbeddingRequest, Priority, Request, Sampling
+from inferno_runtime.models.adapters import AdapterFile, locate_adapters
 from inferno_runtime.models.identity import fingerprint, identity
 from inferno_runtime.models.source import hold, locate
 from inferno_runtime.worker.depth import Depth
@@ -98,7 +100,8 @@ class EngineClient:
         self.state_reason = "the model is being loaded"
         self.alive = True  # False when starting again no longer helps
         self._path = ""
-        self._identity: list[str] = []  # of the model, and of the draft model if there is one
+        self._identity: list[str] = []  # of the model, of the draft model if there is one, and of the adapters
+        self._adapters: tuple[AdapterFile, ...] = ()
         self._task: Task = "generate"
         self._ids = itertools.count(1)
         self._generations: dict[int, Generation | Encoding] = {}  # one or the other, by the model's task
@@ -121,11 +124,18 @@ class EngineClient:
         hold(source)
         self._path = str(source)
         draft = await asyncio.to_thread(draft_path, self.served.engine)
-        self._identity = [await asyncio.to_thread(identity, path) for path in (source, draft) if path is not None]
+        self._adapters = await asyncio.to_thread(locate_adapters, self.served.model)
+        adapters = [Path(adapter.path) for adapter in self._adapters]
+        for adapter in adapters:
+            hold(adapter)
+        paths = [path for path in (source, draft, *adapters) if path is not None]
+        self._identity = [await asyncio.to_thread(identity, path) for path in paths]
         self.tokenizer = await asyncio.to_thread(load_tokenizer, self._path)
         self._task = self.served.model.task or self.tokenizer.task
-        if draft is not None and self._task == "embed":
-            raise ModelError(f"{self._path}: a model that embeds has no use for a draft model (engine.draft)")
+        if self._adapters and self._task != "generate":
+            raise ModelError(f"{self._path}: a model that {self._task}s takes no LoRA adapters (model.adapters)")
+        if draft is not None and self._task != "generate":
+            raise ModelError(f"{self._path}: a model that {self._task}s has no use for a draft model (engine.draft)")
         if draft is not None:
             await asyncio.to_thread(check_vocabulary, draft, self.tokenizer.pieces)
             self.draft = draft.name
@@ -151,12 +161,13 @@ class EngineClient:
         token_timeout: float | None = None,
         top_scores: int | None = None,
         score_prompt: bool = False,
+        adapter: int = 0,
     ) -> Generation:
         """Have a sequence generated; waits while the engine is being started again.
 
         prompt: 1 to `context` - 1 tokens; priority: beside others that wait; constraint: one that `check` has passed;
         pieces: the text of each token, where it is not the tokenizer's; deadline: on the loop's clock;
-        token_timeout: seconds between two tokens; top_scores, score_prompt: as in `Request`.
+        token_timeout: seconds between two tokens; top_scores, score_prompt, adapter: as in `Request`.
         Raises `Overloaded` or `EngineUnavailable`.
         """
         await self._admitted(deadline)
@@ -183,6 +194,7 @@ class EngineClient:
             constraint,
             top_scores,
             score_prompt,
+            adapter,
         )
         self._send(Submit(request))
         return generation
@@ -198,17 +210,19 @@ class EngineClient:
         dimensions: int,
         priority: Priority = Priority.NORMAL,
         deadline: float | None = None,
+        seconds: Sequence[int] = (),
     ) -> Encoding:
-        """Have texts turned into vectors; waits while the engine is being started again.
+        """Have texts turned into vectors, or pairs into scores; waits while the engine is being started again.
 
         inputs: of 1 to `context` tokens each; dimensions: how many of a vector's numbers are wanted; priority: beside
-        others that wait; deadline: on the loop's clock. Raises `Overloaded` or `EngineUnavailable`.
+        others that wait; deadline: on the loop's clock; seconds: of pairs, where the second text of each begins.
+        Raises `Overloaded` or `EngineUnavailable`.
         """
         await self._admitted(deadline)
         encoding = Encoding(next(self._ids), self._cancel, deadline)
         self._begin(encoding)
         tokens = [array("i", item).tobytes() for item in inputs]
-        self._send(Embed(EmbeddingRequest(encoding.id, tokens, dimensions, priority)))
+        self._send(Embed(EmbeddingRequest(encoding.id, tokens, dimensions, priority, list(seconds))))
         return encoding
 
     async def drain(self, seconds: float) -> None:
@@ -315,7 +329,8 @@ class EngineClient:
         self._process = process = await EngineProcess.spawn()
         vocabulary = self._vocabulary()
         tokens = vocabulary.tokens if self._task == "generate" else []
-        process.send(Load(self._path, self.served.engine.wire(), vocabulary.end_tokens, self._task, tokens))
+        engine = self.served.engine.wire()
+        process.send(Load(self._path, engine, vocabulary.end_tokens, self._task, tokens, self._adapters))
         self._frames = process.frames()
         async for frames in self._frames:
             for frame in frames:
@@ -334,6 +349,7 @@ class EngineClient:
         self.fingerprint = fingerprint(
             {
                 "model": self._identity,
+                "scales": [adapter.scale for adapter in self._adapters],
                 "template": self.served.model.chat_template,
                 "engine": self.served.engine.wire(),
                 "settings": {name: value for name, value in frame.tuning.items() if name not in _NO_MATTER},
@@ -343,6 +359,8 @@ class EngineClient:
         self.stats.depth.set(0, asyncio.get_running_loop().time())
         if frame.info.task == "embed":
             shape = f"{frame.info.dimensions} dimensions, inputs of up to {frame.context} tokens"
+        elif frame.info.task == "rerank":
+            shape = f"pairs of up to {frame.context} tokens"
         else:
             shape = f"{frame.slots} slots of {frame.context} tokens"
         logger.info("%s: %s, %s", self.name, frame.description, shape)

@@ -1,4 +1,4 @@
-"""The engine's process for a model that embeds: load, warm up, then batches while there is work."""
+"""The engine's process for a model that embeds or reranks: load, warm up, then batches while there is work."""
 
 import time
 
@@ -15,9 +15,9 @@ _WARM_UP = 8  # tokens
 
 
 def serve_embeddings(connection: Connection, load: Load) -> None:
-    """Load a model that embeds and answer requests until the socket ends. Raises `ModelError`."""
+    """Load a model that embeds or reranks and answer requests until the socket ends. Raises `ModelError`."""
     config = EngineConfig.model_validate(load.engine)
-    encoder = load_encoder(load.path, config)
+    encoder = load_encoder(load.path, config, load.task)
     _warm_up(encoder, load.path)
     scheduler = EmbeddingScheduler(
         encoder,

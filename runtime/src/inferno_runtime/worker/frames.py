@@ -12,6 +12,7 @@ import msgspec
 from inferno_runtime.backends.base import ModelInfo
 from inferno_runtime.config import Task
 from inferno_runtime.engine.request import Embedded, EmbeddingRequest, Finished, Request, Scores, Started
+from inferno_runtime.models.adapters import AdapterFile
 
 MAX_FRAME = 256 * 1024 * 1024  # bytes; a longer one means that the stream is garbled
 _HEADER = struct.Struct("<I")
@@ -27,6 +28,7 @@ class Load(msgspec.Struct, frozen=True, array_like=True, tag=0):
     end_tokens: list[int]
     task: Task = "generate"
     tokens: list[bytes] = []  # as grammars see them, for a model that generates
+    adapters: tuple[AdapterFile, ...] = ()
 
 
 class Submit(msgspec.Struct, frozen=True, array_like=True, tag=1):

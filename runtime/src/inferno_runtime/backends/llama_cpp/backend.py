@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inferno_runtime.backends.base import (
+    AdapterFile,
     BackendError,
     Measure,
     MemoryTraits,
@@ -25,6 +26,7 @@ from inferno_runtime.backends.base import (
     Span,
     Tuner,
 )
+from inferno_runtime.backends.llama_cpp.adapters import Adapters
 from inferno_runtime.backends.llama_cpp.batch import TILE, Batch, padding
 from inferno_runtime.backends.llama_cpp.library import load
 from inferno_runtime.backends.llama_cpp.model import explain, is_encoder, model_info, open_model
@@ -42,14 +44,17 @@ _FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}  # llama_flash_attn_type
 class LlamaBackend:
     """`Backend` over libllama."""
 
-    def __init__(self, path: Path, config: EngineConfig, tuner: Tuner | None = None) -> None:
-        """Load the model and take the memory of all slots. Raises `ModelError`."""
+    def __init__(
+        self, path: Path, config: EngineConfig, tuner: Tuner | None = None, adapters: Sequence[AdapterFile] = ()
+    ) -> None:
+        """Load the model with its adapters and take the memory of all slots. Raises `ModelError`."""
         self._library = load()
         api = self._api = self._library.api
         self._model = open_model(self._library, path, vocabulary_only=False, gpu_layers=config.gpu_layers)
         self.info = model_info(self._library, self._model)
         if is_encoder(self._library, self._model):
             raise ModelError(f"{path}: {self.info.architecture} models can embed, but not generate text")
+        self._adapters = Adapters(self._library, self._model, adapters)
         self.slots = config.slots
         self.context = config.context_length or min(self.info.context_train or _DEFAULT_CONTEXT, _DEFAULT_CONTEXT)
         self._unified = config.kv_layout == "unified"
@@ -72,6 +77,7 @@ class LlamaBackend:
 
     def evaluate(self, spans: Sequence[Span]) -> NDArray[np.float32]:
         self._saved = None
+        self._adapters.use(self._context, spans[0].adapter)
         pads = self._padding(spans)
         if not pads:
             return self._decode(spans)

@@ -1,4 +1,7 @@
-"""A GGUF model that turns texts into vectors, on libllama: sequences packed one behind the other, without padding."""
+"""A GGUF model that turns texts into vectors, or pairs of them into scores, on libllama.
+
+Sequences are packed one behind the other, without padding.
+"""
 
 import ctypes
 from collections.abc import Iterator, Sequence
@@ -13,6 +16,7 @@ from inferno_runtime.backends.base import BackendError, ModelError, Span
 from inferno_runtime.backends.llama_cpp.batch import Batch
 from inferno_runtime.backends.llama_cpp.library import load
 from inferno_runtime.backends.llama_cpp.model import (
+    RANK,
     explain,
     is_causal,
     is_encoder,
@@ -21,7 +25,7 @@ from inferno_runtime.backends.llama_cpp.model import (
     stated_pooling,
 )
 from inferno_runtime.backends.llama_cpp.threads import ThreadPool
-from inferno_runtime.config import EngineConfig
+from inferno_runtime.config import EngineConfig, Task
 from inferno_runtime.cpu import cpu_quota
 from inferno_runtime.memory import memory_available
 
@@ -30,21 +34,25 @@ _MAX_SEQUENCES = 64  # in a batch: libllama keeps a row of logits for each
 _LOGITS_BYTES = 64 << 20  # that the rows of a usual batch may take, which libllama keeps though nobody wants them
 _LEAST_BATCH, _MOST_BATCH = 64, 256  # tokens; larger ones were measured to be no faster by the token
 _POOLINGS = {"mean": 1, "cls": 2, "last": 3}  # llama_pooling_type
-_MEAN, _LAST, _RANK = 1, 3, 4
+_MEAN, _LAST = 1, 3
+_PROBABILITIES = ("qwen3", "qwen3vl")  # whose heads end in a softmax over "yes" and "no"
+_CERTAIN = 1e-7  # nearest that a 32-bit probability comes to 1, about
 _FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}  # llama_flash_attn_type
 
 
 class LlamaEncoder:
     """`Encoder` over libllama, for encoders as for decoders whose last hidden states are pooled."""
 
-    def __init__(self, path: Path, config: EngineConfig) -> None:
+    def __init__(self, path: Path, config: EngineConfig, task: Task = "embed") -> None:
         """Load the model. Raises `ModelError`."""
         self._path = path
+        self._ranks = task == "rerank"
         self._library = load()
         api = self._api = self._library.api
         self._model = open_model(self._library, path, vocabulary_only=False, gpu_layers=config.gpu_layers)
         info = model_info(self._library, self._model)
-        self.info = replace(info, task="embed", dimensions=api.llama_model_n_embd_out(self._model))
+        dimensions = 1 if self._ranks else api.llama_model_n_embd_out(self._model)
+        self.info = replace(info, task=task, dimensions=dimensions)
         if api.llama_model_has_encoder(self._model) and api.llama_model_has_decoder(self._model):
             raise ModelError(f"{path}: {info.architecture} models have an encoder and a decoder and cannot embed here")
         self._encoder = is_encoder(self._library, self._model)
@@ -67,7 +75,8 @@ class LlamaEncoder:
         self.settings: dict[str, Any] = {}
         self._batch = Batch(api, self._room)
 
-    def encode(self, sequences: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+    def encode(self, sequences: Sequence[Sequence[int]], seconds: Sequence[int] = ()) -> NDArray[np.float32]:
+        # Of `seconds` libllama knows nothing: a model of segments gets the first one's embedding for all tokens.
         if self._memory:
             self._api.llama_memory_clear(self._memory, False)
         for spans in self._pieces(sequences):
@@ -75,7 +84,8 @@ class LlamaEncoder:
             status = self._evaluate(self._context, self._batch.struct)
             if status != 0:
                 raise BackendError(f"libllama: status {status}: {explain(self._library.recent_errors)}")
-        return self._vectors(len(sequences))
+        vectors = self._vectors(len(sequences))
+        return logits(vectors) if self._ranks and self.info.architecture in _PROBABILITIES else vectors
 
     def set_threads(self, count: int) -> None:
         self._api.llama_set_n_threads(self._context, count, count)
@@ -107,17 +117,27 @@ class LlamaEncoder:
         return vectors
 
     def _choose_pooling(self, config: EngineConfig) -> int:
+        if self._ranks:
+            self._check_head()
+            return RANK
         if config.pooling is not None:
             return _POOLINGS[config.pooling]
         stated = stated_pooling(self._library, self._model)
-        if stated == _RANK:
+        if stated == RANK:
             raise ModelError(
-                f"{self._path}: a reranker, which gives scores and no vectors; "
+                f"{self._path}: a reranker, which gives scores and no vectors: serve it with task: rerank; "
                 "with engine.pooling (mean, cls or last) it embeds all the same"
             )
         if stated in _POOLINGS.values():
             return stated
         return _MEAN if self._encoder else _LAST
+
+    def _check_head(self) -> None:
+        if stated_pooling(self._library, self._model) != RANK:
+            raise ModelError(f"{self._path}: not a reranker: the file names no pooling of that kind")
+        labels = self._api.llama_model_n_cls_out(self._model)
+        if labels != 1 and self.info.architecture not in _PROBABILITIES:
+            raise ModelError(f"{self._path}: a classifier of {labels} labels; a reranker has one")
 
     def _choose_context(self, config: EngineConfig) -> int:
         trained = self.info.context_train
@@ -158,3 +178,9 @@ class LlamaEncoder:
                 f"{self._path}: no context for inputs of {self.context} tokens: {explain(self._library.recent_errors)}"
             )
         return context
+
+
+def logits(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What the logistic function makes these probabilities of."""
+    within = np.clip(probabilities.astype(np.float64), _CERTAIN, 1 - _CERTAIN)
+    return np.log(within / (1 - within)).astype(np.float32)

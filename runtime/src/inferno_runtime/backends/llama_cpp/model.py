@@ -13,6 +13,7 @@ _CAUSES = re.compile(
     r"|unable to|wrong shape|key not found|unknown|corrupt|truncat|bad_alloc|out of memory",
     re.IGNORECASE,
 )
+RANK = 4  # llama_pooling_type: a head that scores
 # Encoders: every token sees every other, and nothing is kept that a next token could be chosen from.
 _ENCODERS = frozenset(
     {
@@ -85,8 +86,10 @@ def stated_pooling(library: Library, model: Any) -> int:
 
 def stated_task(library: Library, model: Any) -> Task:
     """What the model was made for, as far as the file says."""
-    generates = is_causal(library, model) and not stated_pooling(library, model)
-    return "generate" if generates else "embed"
+    pooling = stated_pooling(library, model)
+    if pooling == RANK:
+        return "rerank"
+    return "generate" if is_causal(library, model) and not pooling else "embed"
 
 
 def model_info(library: Library, model: Any) -> ModelInfo:

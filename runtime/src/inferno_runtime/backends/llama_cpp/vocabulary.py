@@ -4,8 +4,10 @@ import ctypes
 import weakref
 from pathlib import Path
 
+from inferno_runtime.backends.base import Pair
 from inferno_runtime.backends.llama_cpp.library import load
 from inferno_runtime.backends.llama_cpp.model import context_train, open_model, stated_task
+from inferno_runtime.backends.llama_cpp.pairs import Joined, Template
 
 
 class LlamaVocabulary:
@@ -37,6 +39,7 @@ class LlamaVocabulary:
         self.infill = self._infill()
         template = api.llama_model_chat_template(model, None)
         self.chat_template = template.decode("utf-8", "replace") if template else None
+        self._pairs = self._pairing(model)
 
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         data = text.encode()
@@ -47,6 +50,25 @@ class LlamaVocabulary:
             if count >= 0:
                 return tokens[:count]
             room = -count
+
+    def encode_pair(self, query: str, document: str) -> Pair:
+        return self._pairs.encode(
+            query, document, lambda text, parse: self.encode(text, add_special=False, parse_special=parse)
+        )
+
+    def _pairing(self, model: object) -> Template | Joined:
+        """How two texts become one input: by the file's own prompt for that, or by the tokens around a text."""
+        api, vocab = self._library.api, self._vocab
+        template = api.llama_model_chat_template(model, b"rerank")
+        if template:
+            return Template(template.decode("utf-8", "replace"), self.control_spellings)
+        begin, end, separator = api.llama_vocab_bos(vocab), api.llama_vocab_eos(vocab), api.llama_vocab_sep(vocab)
+        # BERT's, behind each of whose texts is a separator
+        words = api.llama_vocab_type(vocab) == api.LLAMA_VOCAB_TYPE_WPM
+        closing = [end] if api.llama_vocab_get_add_eos(vocab) else [separator] if words else []
+        parting = [separator] if api.llama_vocab_get_add_sep(vocab) and not words else []
+        opening = [begin] if api.llama_vocab_get_add_bos(vocab) else []
+        return Joined(*([token for token in part if token >= 0] for part in (opening, closing + parting, closing)))
 
     def spelling(self, token: int) -> str:
         if token < 0:  # libllama's "none"

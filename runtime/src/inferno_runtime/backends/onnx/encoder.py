@@ -1,4 +1,7 @@
-"""An ONNX model that turns texts into vectors: sorted by length, in batches that hold little padding."""
+"""An ONNX model that turns texts into vectors, or pairs of them into scores.
+
+Sequences are sorted by length, into batches that hold little padding.
+"""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,7 +15,7 @@ from inferno_runtime.backends.onnx.pieces import vocabulary
 from inferno_runtime.backends.onnx.pooling import pool, stated_pooling
 from inferno_runtime.backends.onnx.session import Node, Session, model_info
 from inferno_runtime.backends.onnx.vocabulary import read_spec
-from inferno_runtime.config import EngineConfig
+from inferno_runtime.config import EngineConfig, Task
 from inferno_runtime.memory import memory_available
 from inferno_runtime.models.layout import Layout
 from inferno_runtime.models.onnx import describe
@@ -31,13 +34,13 @@ _KNOWN_MODULES = frozenset({"Transformer", "Pooling", "Normalize"})
 class OnnxEncoder:
     """`Encoder` over onnxruntime."""
 
-    def __init__(self, path: Path, config: EngineConfig) -> None:
+    def __init__(self, path: Path, config: EngineConfig, task: Task = "embed") -> None:
         """Load the model. Raises `ModelError`."""
         self._layout = layout = Layout.find(path)
         description = describe(layout.model)
         self._session = session = Session(layout, config)
         self._feeds = self._choose_inputs()
-        self._output, self._pooled = self._choose_output()
+        self._output, self._pooled = ("logits", True) if task == "rerank" else self._choose_output()
         self._pooling = self._choose_pooling(config)
         self.context = self._choose_context(config)
         self.max_batch = config.micro_batch or _MAX_BATCH
@@ -47,20 +50,25 @@ class OnnxEncoder:
         self.settings = session.settings
         self._check_memory()
         tokens = vocabulary(read_spec(layout.tokenizer))
+        if task == "rerank":
+            self._check_head()
         dimensions = self._try_out(max(tokens, default=0))
+        if task == "rerank" and dimensions != 1:
+            raise ModelError(f"{layout.model}: a classifier of {dimensions} labels; a reranker has one")
         self.info = model_info(
             layout,
             description,
-            task="embed",
+            task=task,
             context=layout.positions,
             vocabulary=len(tokens),
             dimensions=dimensions,
         )
 
-    def encode(self, sequences: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+    def encode(self, sequences: Sequence[Sequence[int]], seconds: Sequence[int] = ()) -> NDArray[np.float32]:
         vectors = np.empty((len(sequences), self.info.dimensions), dtype=np.float32)
         for batch in batches([len(tokens) for tokens in sequences], min(_PASS, self.max_batch)):
-            vectors[batch] = self._encode([sequences[index] for index in batch])
+            behind = [seconds[index] for index in batch] if seconds else []
+            vectors[batch] = self._encode([sequences[index] for index in batch], behind)
         return vectors
 
     def set_threads(self, count: int) -> None:
@@ -69,18 +77,20 @@ class OnnxEncoder:
     def close(self) -> None:
         del self._session
 
-    def _encode(self, sequences: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+    def _encode(self, sequences: Sequence[Sequence[int]], seconds: Sequence[int] = ()) -> NDArray[np.float32]:
         counts = np.array([len(tokens) for tokens in sequences])
         ids = np.zeros((len(sequences), counts.max()), dtype=np.int64)
         for row, tokens in zip(ids, sequences, strict=True):
             row[: len(tokens)] = tokens
         (values,) = self._session.run(
-            [self._output], {node.name: self._feed(node, ids, counts) for node in self._feeds}
+            [self._output], {node.name: self._feed(node, ids, counts, seconds) for node in self._feeds}
         )
         values = values.astype(np.float32, copy=False)
         return values if self._pooled else pool(self._pooling, values, counts)
 
-    def _feed(self, node: Node, ids: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[Any]:
+    def _feed(
+        self, node: Node, ids: NDArray[np.int64], counts: NDArray[np.int64], seconds: Sequence[int]
+    ) -> NDArray[Any]:
         """What an input is given for these texts."""
         places = np.arange(ids.shape[1])
         match node.name:
@@ -90,6 +100,8 @@ class OnnxEncoder:
                 value = places < counts[:, None]
             case "position_ids":
                 value = np.broadcast_to(places, ids.shape)
+            case "token_type_ids" if seconds:
+                value = (places >= np.array(seconds)[:, None]) & (places < counts[:, None])
             case "token_type_ids" | "task_id":
                 value = np.zeros(ids.shape if len(node.shape) == 2 else len(ids), dtype=np.int64)
             case _:  # a decoder's cache, which has nothing in it
@@ -120,6 +132,13 @@ class OnnxEncoder:
             f"{self._layout.model}: it has none of the outputs {_list([*_POOLED, *_STATES])} that a vector could be made of, "
             f"only {_list(outputs)}"
         )
+
+    def _check_head(self) -> None:
+        node = self._session.outputs.get("logits")
+        if node is None or len(node.shape) != 2:
+            raise ModelError(
+                f"{self._layout.model}: not a reranker: it has no output 'logits' with a score for each text"
+            )
 
     def _check_modules(self, *, pooled: bool) -> None:
         """Refuse a model with more behind its states than is done here: its vectors would be others."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import tokenizers
 
-from inferno_runtime.backends.base import ModelError
+from inferno_runtime.backends.base import ModelError, Pair
 from inferno_runtime.backends.onnx.pieces import pieces, special_spellings, vocabulary
 from inferno_runtime.models.layout import Layout
 from inferno_runtime.models.onnx import Description, describe
@@ -52,7 +52,7 @@ class OnnxVocabulary:
         layout = Layout.find(path)
         description = describe(layout.model)
         self.task = layout.task(description)
-        self.context_train = layout.window if self.task == "embed" else layout.positions
+        self.context_train = layout.positions if self.task == "generate" else layout.window
         spec = read_spec(layout.tokenizer)
         try:
             self._spelled, special = vocabulary(spec), special_spellings(spec)
@@ -78,10 +78,16 @@ class OnnxVocabulary:
     def spelling(self, token: int) -> str:
         return self._spelled.get(token, "")
 
+    def encode_pair(self, query: str, document: str) -> Pair:
+        encoding = self._plain.encode(query, document, add_special_tokens=True)
+        ids: list[int] = encoding.ids
+        kinds: list[int] = encoding.type_ids
+        return Pair(ids, kinds.index(1) if 1 in kinds else len(ids))
+
 
 def logit_count(layout: Layout, description: Description) -> int:
     """The tokens that the model can choose from, as far as that can be said without running it; else 0."""
-    shape = description.outputs.get("logits")
+    shape = None if description.classifies else description.outputs.get("logits")
     claimed = shape.dimensions[-1] if shape and shape.dimensions else None
     if claimed is not None and not 0 < claimed <= _MOST_TOKENS:
         raise ModelError(f"{layout.model}: output 'logits' claims a vocabulary of {claimed} tokens")
