@@ -28,6 +28,7 @@ from inferno_runtime.models.layout import Layout
 
 _COPIES = 3  # of a file's weights that there are for a moment while it is rewritten
 _LARGEST = 1 << 30  # bytes of a graph's file: a message ends at 2 GiB, and larger ones have their weights beside them
+_TRIED = 16  # tensors of a cache's size that there are while a layer is tried
 _TOLERANCE = 1e-3
 _PIECE = 4096  # positions that angles are asked for at a time
 
@@ -51,14 +52,17 @@ def prepare(layout: Layout, config: EngineConfig, context: int) -> Prepared:
     if elsewhere or size > _LARGEST or size * _COPIES > memory_available():
         return Prepared(None, in_place=False)
     try:
-        model = onnx.load(str(path), load_external_data=False)
-    except Exception:  # what onnxruntime says of it is better said
+        return _prepare(onnx.load(str(path), load_external_data=False), path.parent, config, context)
+    except Exception:  # of what is no model; what onnxruntime says of it is better said
         return Prepared(None, in_place=False)
+
+
+def _prepare(model: onnx.ModelProto, folder: Path, config: EngineConfig, context: int) -> Prepared:
     makers = {name: node.op_type for node in model.graph.node for name in node.output}
     kept = [makers.get(output.name) for output in model.graph.output if output.name.startswith("present")]
     if kept and set(kept) == {gqa.OPERATOR}:
         return Prepared(None, in_place=True)
-    fused = config.onnx_fusion == "auto" and fuse(model, path.parent, context)
+    fused = config.onnx_fusion == "auto" and fuse(model, folder, context)
     return Prepared(model.SerializeToString() if fused else None, in_place=fused)
 
 
@@ -70,6 +74,9 @@ def fuse(model: onnx.ModelProto, folder: Path, context: int) -> bool:
     fusion = _Fusion(model, folder)
     found = list(sites(fusion.nodes))
     if not found or len(found) != len(fusion.nodes.pasts) // 2:
+        return False
+    # What a claimed shape takes to be tried: keys, values and scores, several times over.
+    if max(site.heads * site.size for site in found) * context * 4 * _TRIED > memory_available():
         return False
     for interleaved in (False, True):
         angles = fusion.angles(found[0], context, interleaved=interleaved)
@@ -163,7 +170,8 @@ class _Fusion:
         graph.node.extend(kept)
         read = {name for node in kept for name in node.input}
         _keep(graph.initializer, lambda tensor: tensor.name in read)
-        _keep(graph.input, lambda value: value.name in read)
+        # What nobody has read before stays: whoever fills the inputs must find what it cannot fill.
+        _keep(graph.input, lambda value: value.name in read or value.name not in self.nodes.readers)
         del graph.value_info[:]
         gqa.add_constants(self._model, angles)
 
