@@ -74,8 +74,10 @@ def test_the_engine_stands_still(place: Place, sandbox: Sandbox, results: Result
         (pod,) = place.pods()
         requests, moment = harm(place, lambda: harmed.signal(sandbox, "STOP", pod, "engine"))
         assert 0 < sum(each.startswith("error event") for each in failures(requests)) <= 2 * STREAMS
-        # A pod whose engine is away for long is not ready, and then nobody takes new connections.
-        assert only(requests, "error event", "status 503", "refused")
+        # A pod whose engine is away for long is not ready, and then nobody takes new connections. Streams that had not
+        # begun are answered with the error itself.
+        assert only(requests, "error event", "status 500", "status 503", "refused")
+        assert all("engine_restarted" in each for each in failures(requests) if each.startswith("status 500"))
         row.recovered(recovery(requests, moment))
 
 
@@ -98,7 +100,8 @@ def test_the_only_pod_is_killed(place: Place, results: Results) -> None:
         (pod,) = place.pods()
         kill = ("delete", "pod", pod["metadata"]["name"], "--grace-period=0", "--force")
         requests, moment = harm(place, lambda: place.kubectl(*kill))
-        assert only(requests, "cut", "refused")
+        # It is told to end a moment before it is killed, and may say so to those that come in between.
+        assert only(requests, "cut", "refused", "status 503")
         place.until_ready()
         row.recovered(recovery(requests, moment))
 
