@@ -81,8 +81,9 @@ async def measure(sampling: Sampling, sequences: int, steps: int) -> tuple[list[
         generation = Generation(number, 100, pieces, ["\n\n"], lambda _: None, None)
         client._generations[number] = generation
         generations.append(generation)
-    while len(scheduler.step().started) == 0 or scheduler.queued:
-        pass
+    started = 0
+    while started < sequences:
+        started += len(scheduler.step().started)
     reader: Reader[FromEngine] = Reader(from_engine)
     engine_times, server_times = [], []
     for _ in range(steps):

@@ -18,18 +18,21 @@ Ids = NDArray[np.intp]
 _LARGEST_EXPONENT = math.log(np.finfo(np.float32).max)
 
 
-def adjust(logits: Floats, choices: Sequence[Choice]) -> None:
-    """Change `logits`, shape (rows, vocabulary), in place as the rows' parameters ask for; order as in libllama."""
+def adjust(logits: Floats, choices: Sequence[Choice], rows: Sequence[int]) -> None:
+    """Change `logits`, shape (rows, vocabulary), in place as the rows' parameters ask for; order as in libllama.
+
+    rows: whose parameters ask for anything beside a ban or a grammar.
+    """
     for row, choice in enumerate(choices):
         if choice.allowed is not None:
             keep(logits[row], choice.allowed, choice.banned)
         elif choice.banned:
             logits[row, list(choice.banned)] = -np.inf
-    concerned = [(row, choice) for row, choice in enumerate(choices) if _adjusts(choice.sampling)]
-    if not concerned:
+    if not rows:
         return
     bias, repeat, count, dry = _Edits(), _Edits(), _Edits(), _Edits()
-    for row, choice in concerned:
+    for row in rows:
+        choice = choices[row]
         params, history, ahead = choice.sampling, choice.history, choice.ahead
         if params.logit_bias:
             known = {token: change for token, change in params.logit_bias if 0 <= token < logits.shape[1]}
@@ -109,10 +112,6 @@ class _Edits:
     def amounts(self) -> Floats:
         """What changes there, in the order of `where`."""
         return np.concatenate(self._amounts)
-
-
-def _adjusts(params: Sampling) -> bool:
-    return bool(params.penalizes or params.logit_bias or params.repeat_penalty != 1 or params.dry_multiplier)
 
 
 def _arrays(changes: dict[int, float]) -> tuple[Ids, Floats]:

@@ -46,12 +46,9 @@ def top_p(values: Doubles, mass: Doubles, total: Doubles | None = None) -> Doubl
     return np.where((before < wanted) | (before == 0) | (mass >= 1), values, -np.inf)
 
 
-def min_p(values: Doubles, ratio: Doubles) -> Doubles:
-    """Keep what is at least `ratio` times as likely as the likeliest: min-p (0 is neutral)."""
-    peak = values.max(axis=1, keepdims=True)
-    with np.errstate(divide="ignore"):
-        least = peak + np.log(np.minimum(ratio, 1))
-    return np.where(values >= least, values, -np.inf)
+def min_p(values: Doubles, log_ratio: Doubles) -> Doubles:
+    """Keep what is at least `ratio` times as likely as the likeliest: min-p, by the ratio's logarithm (minus infinity is neutral)."""
+    return np.where(values >= values.max(axis=1, keepdims=True) + log_ratio, values, -np.inf)
 
 
 def exclude_top(values: Doubles, threshold: Doubles) -> Doubles:
