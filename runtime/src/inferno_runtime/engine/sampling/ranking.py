@@ -11,6 +11,7 @@ Ids = NDArray[np.int64]
 
 _FOLDS = 8  # how often a row is folded in a pass; there are two passes
 _SPARSE = 4  # columns for every value sought, at least; with fewer, most columns would be looked at
+_FEW_ROWS = 2
 _FOLD_NUMBERS = np.arange(_FOLDS)
 _LOWEST = np.finfo(np.float32).min  # what is not above minus infinity is no candidate
 _SIGN = np.int32(0x7FFFFFFF)
@@ -25,19 +26,21 @@ def largest(block: Floats, count: int) -> tuple[Ids, Doubles]:
 
     A row is folded into columns and these once more, and their maxima are found at the speed of memory. The count-th
     largest of those is a lower bound for the count-th largest value, so only the columns that reach it are looked at:
-    exact, and several times faster than partitioning a block of vocabularies.
+    exact, and several times faster than partitioning a block of vocabularies. A row or two are looked at whole, which
+    takes fewer operations.
     """
     rows, size = block.shape
     width = -(-size // _FOLDS**2)  # of a row folded twice
+    few = rows <= _FEW_ROWS
     tops = folded = block
-    if count * _SPARSE < size // _FOLDS:
+    if count * _SPARSE < size // _FOLDS and not few:
         tops = folded = _fold(block, width * _FOLDS)
     if count * _SPARSE < width:
         tops = _fold(folded, width)
     if count * _SPARSE < size:
         bounds = _bounds(tops, count)
-        at, ids = _reaching(tops, bounds)
-        if tops is not folded:
+        at, ids = _reaching(block if few else tops, bounds)
+        if tops is not folded and not few:
             at, ids = _unfold(folded, at, ids, width, bounds)
         if folded is not block:
             at, ids = _unfold(block, at, ids, width * _FOLDS, bounds)
@@ -90,6 +93,8 @@ def _unfold(values: Floats, at: Ids, columns: Ids, width: int, bounds: Floats) -
 
 def _by_row(keys: Ids, at: Ids, rows: int) -> Ids:
     """A matrix with a row's keys in its row, filled up with the key of minus infinity; `at` ascends."""
+    if rows == 1 and len(keys):
+        return keys[None, :]
     counts = np.bincount(at, minlength=rows)
     starts = np.cumsum(counts) - counts
     matrix = np.full((rows, max(int(counts.max()), 1)), _NOTHING)
