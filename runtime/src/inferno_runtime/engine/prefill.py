@@ -26,6 +26,10 @@ class PrefillBudget:
         self._turn = turn if running else 0.0
         self._first = True
 
+    def end(self) -> None:
+        """The running sequences are due."""
+        self._deadline, self._first = 0.0, False
+
     def piece(self, left: int, depth: int, now: float) -> int:
         """How many of a prompt's last `left` tokens to evaluate behind `depth` cells; 0 when the step's time is spent.
 

@@ -359,6 +359,8 @@ class Scheduler:
             self._slots.index(seq)
             return
         seq.position += count - 1  # _take accounts for the last one, as in a decode
+        if not self._roster.running:
+            self._budget.end()  # it decodes at once: those that came together shall not end, and come again, together
         self._roster.prefilling.remove(seq)
         self._roster.run(seq)
         self._slots.prefilled(seq)
