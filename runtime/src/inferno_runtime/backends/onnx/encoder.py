@@ -44,7 +44,8 @@ class OnnxEncoder:
         self._graph, self._padding = self._choose_graph()
         self.context = self._choose_context()
         self._check_memory()
-        self.max_batch = config.micro_batch or _MAX_BATCH
+        # What is sorted by length to save padding is better chosen from many; otherwise a pass is enough, and done sooner.
+        self.max_batch = config.micro_batch or (_PASS if self._padding == _UNPADDED else _MAX_BATCH)
         self.max_sequences = min(_MAX_SEQUENCES, self.max_batch)
         self.threads = 0  # as many as the session was opened with
         self.settings = self._graph.session.settings | {"unpadded": self._padding == _UNPADDED}
