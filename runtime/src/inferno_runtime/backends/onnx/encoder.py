@@ -4,6 +4,7 @@ Texts are sorted by length, and those of similar lengths are evaluated together.
 """
 
 from collections.abc import Iterator, Sequence
+from enum import Enum
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,21 @@ _MAX_BATCH = 2048  # tokens; the time that a batch may take ends it sooner
 _PASS = 512  # tokens that are evaluated at once: the states of more do not fit into a core's cache
 _PASS_COST = 16  # tokens that take as long as a pass does beside its tokens
 _MAX_SEQUENCES = 256
-# The share of a pass that may be padding: where only attention sees it, where all of the graph does, and where it is harmful.
-_UNPADDED, _PADDED, _ALONE = 0.5, 0.125, 0.0
+
+
+class Padding(Enum):
+    """Who is given padding, and the share of a pass that it may be."""
+
+    ATTENTION = 0.5
+    ALL = 0.125
+    NOBODY = 0.0  # where it changes what is said of texts
+
+
+_TOLD = {
+    Padding.ATTENTION: ", without padding",
+    Padding.ALL: "",
+    Padding.NOBODY: ", texts of one length at a time, since the graph gives others other vectors only so",
+}
 
 
 class OnnxEncoder:
@@ -45,15 +59,11 @@ class OnnxEncoder:
         self.context = self._choose_context()
         self._check_memory()
         # What is sorted by length to save padding is better chosen from many; otherwise a pass is enough, and done sooner.
-        self.max_batch = config.micro_batch or (_PASS if self._padding == _UNPADDED else _MAX_BATCH)
+        self.max_batch = config.micro_batch or (_PASS if self._padding is Padding.ATTENTION else _MAX_BATCH)
         self.max_sequences = min(_MAX_SEQUENCES, self.max_batch)
         self.threads = 0  # as many as the session was opened with
-        self.settings = self._graph.session.settings | {"unpadded": self._padding == _UNPADDED}
-        self.description = self._graph.session.description
-        if self._padding == _UNPADDED:
-            self.description += ", without padding"
-        elif self._padding == _ALONE:
-            self.description += ", texts of one length at a time, since the graph gives others other vectors only so"
+        self.settings = self._graph.session.settings | {"unpadded": self._padding is Padding.ATTENTION}
+        self.description = self._graph.session.description + _TOLD[self._padding]
         self.info = model_info(
             layout,
             description,
@@ -77,13 +87,13 @@ class OnnxEncoder:
     def close(self) -> None:
         del self._graph
 
-    def _choose_graph(self) -> tuple[EncoderGraph, float]:
-        """The fastest that gives each text the vector that it has alone, and the padding that it is given."""
+    def _choose_graph(self) -> tuple[EncoderGraph, Padding]:
+        """The fastest that gives each text the vector that it has alone."""
         graph = self._without_padding()
         if graph is not None:
-            return graph, _UNPADDED
+            return graph, Padding.ATTENTION
         graph = self._loaded(None)
-        return graph, _PADDED if self._goes_together(graph) else _ALONE
+        return graph, Padding.ALL if self._goes_together(graph) else Padding.NOBODY
 
     def _without_padding(self) -> EncoderGraph | None:
         model = readable(self._layout, self._config) if self._config.onnx_fusion == "auto" else None
@@ -123,17 +133,14 @@ class OnnxEncoder:
             )
 
 
-def batches(lengths: Sequence[int], most: int, padding: float) -> Iterator[list[int]]:
-    """Cut texts into batches of similar length, by their numbers.
-
-    most: tokens in a batch of several; padding: the share of a batch that it may be.
-    """
+def batches(lengths: Sequence[int], most: int, padding: Padding) -> Iterator[list[int]]:
+    """Cut texts into batches of similar length, by their numbers. most: tokens in a batch of several."""
     batch: list[int] = []
     tokens = 0
     for index in sorted(range(len(lengths)), key=lengths.__getitem__):
         padded = (len(batch) + 1) * lengths[index]
         unused = padded - tokens - lengths[index]
-        allowed = max(padding * padded, _PASS_COST) if padding else 0
+        allowed = 0 if padding is Padding.NOBODY else max(padding.value * padded, _PASS_COST)
         if batch and (padded - unused > most or unused > allowed):
             yield batch
             batch, tokens = [], 0

@@ -2,10 +2,12 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, shape_inference
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 _SMALL = 1024  # numbers of a constant that shapes may follow from; anything larger is a weight
 # Sizes that tell a tensor's axes apart when shapes are inferred. A graph without a cache has no past.
@@ -51,6 +53,13 @@ class Nodes:
             if found.issuperset(filter(None, node.input)):
                 found.update(node.output)
         return found
+
+    def value(self, name: str) -> NDArray[Any] | None:
+        """What a small constant is; None of anything else."""
+        tensor = self._constants.get(name)
+        if tensor is None and name in self.makers and self.makers[name].op_type == "Constant":
+            tensor = next((a.t for a in self.makers[name].attribute if a.name == "value"), None)
+        return None if tensor is None else numpy_helper.to_array(tensor)
 
     def below(self, name: str) -> Iterable[str]:
         """What is made of it."""

@@ -36,8 +36,7 @@ _ELEMENTWISE = frozenset(
 )
 _ALONG_WIDTH = frozenset({"LayerNormalization", "ReduceMean", "RMSNormalization", "Split"})
 _PRODUCTS = frozenset({"MatMul", "MatMulInteger"})
-_LAST = (-1, 2)  # axis of a tensor of three: the width
-_TOKENS, _PLACES, _SHAPE, _ROWS, _LINE = (f"inferno.{name}" for name in ("tokens", "places", "shape", "rows", "line"))
+_TOKENS, _PLACES, _SHAPE = (f"inferno.{name}" for name in ("tokens", "places", "shape"))
 
 
 def unpad(model: onnx.ModelProto) -> bool:
@@ -53,7 +52,7 @@ def unpad(model: onnx.ModelProto) -> bool:
 
 class _Unpadding:
     """Keeps apart a tensor's two forms: rows, shape (rows, tokens, width), under its own name; and without padding, shape
-    (1, tokens of all rows, width)."""
+    (tokens of all rows, width), in which onnxruntime makes one operator of a product and what is added to it."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self._graph = model.graph
@@ -91,8 +90,9 @@ class _Unpadding:
         for name in given:
             if name not in self._unpadded:
                 self._unpadded.add(name)
-                yield helper.make_node("Reshape", [name, _LINE], [f"{name}.line"])
-                yield helper.make_node("Gather", [f"{name}.line", _TOKENS], [_unpadded(name)], axis=1)
+                yield _constant(f"{name}.shape", [-1, self._nodes.shapes[name][2]])
+                yield helper.make_node("Reshape", [name, f"{name}.shape"], [f"{name}.line"])
+                yield helper.make_node("Gather", [f"{name}.line", _TOKENS], [_unpadded(name)])
         put_out = [name for name in node.output if self._of_tokens(name)]
         self._unpadded.update(put_out)
         self._no_rows.update(put_out)
@@ -107,13 +107,12 @@ class _Unpadding:
         for name in names:
             if name in self._no_rows:
                 self._no_rows.remove(name)
-                yield helper.make_node("Gather", [_unpadded(name), _PLACES], [f"{name}.line"], axis=1)
-                yield helper.make_node("Reshape", [f"{name}.line", _ROWS], [name])
+                yield helper.make_node("Gather", [_unpadded(name), _PLACES], [name])
 
     def _shape(self, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
         """What tells the shape of rows without making them."""
         (output,) = node.output
-        yield _constant(f"{output}.width", [self._nodes.shapes[node.input[0]][2]])
+        yield _constant(f"{output}.width", [self._nodes.shapes[node.input[0]][-1]])
         yield helper.make_node("Concat", [_SHAPE, f"{output}.width"], [output], axis=0)
 
     def _stretches(self) -> set[str]:
@@ -140,8 +139,7 @@ class _Unpadding:
             product = self._of_tokens(first) and weights in self._constants and len(self._nodes.shapes[weights]) == 2
             return product and all(map(self._of_none, others))
         if node.op_type in _ALONG_WIDTH:
-            axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), -1)
-            if axis not in _LAST:
+            if self._axes(node) != [-1]:  # counted from the end, it is the same one in both forms
                 return False
         elif node.op_type not in _ELEMENTWISE:
             return False
@@ -150,15 +148,22 @@ class _Unpadding:
         masked = not self._masks.isdisjoint(of_tokens)
         return bool(of_tokens) and not masked and all(map(self._of_none, set(given).difference(of_tokens)))
 
+    def _axes(self, node: onnx.NodeProto) -> list[int]:
+        """The axes that a node works along; none where they are computed."""
+        stated = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+        if node.op_type != "ReduceMean":
+            return [stated.get("axis", -1 if node.op_type != "Split" else 0)]
+        given = self._nodes.value(node.input[1]) if len(node.input) > 1 else None
+        return list(stated.get("axes", [] if given is None else given))
+
     def _of_tokens(self, name: str) -> bool:
         """Whether a tensor has numbers for each token."""
         shape = self._nodes.shapes.get(name, ())
         return len(shape) == 3 and shape[:2] == (ROWS, TOKENS) and shape[2] > 0
 
     def _of_none(self, name: str) -> bool:
-        """Whether a tensor is the same for all tokens."""
-        shape = self._nodes.shapes.get(name)
-        return shape is not None and all(size == 1 for size in shape[:-1])
+        """Whether a tensor is the same for all tokens, in whichever form they are."""
+        return len(self._nodes.shapes.get(name, (0, 0))) <= 1
 
 
 def _unpadded(name: str) -> str:
@@ -173,14 +178,15 @@ def _indices() -> list[onnx.NodeProto]:
     """Where in the rows, one behind the other, the tokens are; and for each place in them its token, or the one before."""
     node = helper.make_node
     return [
-        _constant(_LINE, [1, -1, 0]),
-        *(_constant(f"inferno.{name}", value) for name, value in (("flat", [-1]), ("zero", [0]), ("one", 1))),
+        _constant("inferno.flat", [-1]),
+        _constant("inferno.first", 0),
+        _constant("inferno.one", 1),
         node("Cast", ["attention_mask"], ["inferno.mask"], to=TensorProto.INT64),
         node("Shape", ["inferno.mask"], [_SHAPE]),
-        node("Concat", [_SHAPE, "inferno.zero"], [_ROWS], axis=0),
         node("Reshape", ["inferno.mask", "inferno.flat"], ["inferno.seen"]),
         node("NonZero", ["inferno.seen"], ["inferno.found"]),
         node("Reshape", ["inferno.found", "inferno.flat"], [_TOKENS]),
-        node("CumSum", ["inferno.seen", "inferno.zero"], ["inferno.counted"]),
-        node("Sub", ["inferno.counted", "inferno.one"], [_PLACES]),
+        node("CumSum", ["inferno.seen", "inferno.first"], ["inferno.counted"]),
+        node("Sub", ["inferno.counted", "inferno.one"], ["inferno.numbered"]),
+        node("Reshape", ["inferno.numbered", _SHAPE], [_PLACES]),
     ]
