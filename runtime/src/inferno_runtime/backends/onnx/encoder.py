@@ -3,6 +3,7 @@
 Texts are sorted by length, and those of similar lengths are evaluated together.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from enum import Enum
 from pathlib import Path
@@ -31,17 +32,17 @@ _MAX_SEQUENCES = 256
 
 
 class Padding(Enum):
-    """Who is given padding, and the share of a pass that it may be."""
+    """What of a graph is given padding, and what each place of it costs beside a token."""
 
-    ATTENTION = 0.5
-    ALL = 0.125
-    NOBODY = 0.0  # where it changes what is said of texts
+    ATTENTION = 0.15
+    ALL = 1.0
+    NOTHING = math.inf  # where it changes what is said of texts
 
 
 _TOLD = {
     Padding.ATTENTION: ", without padding",
     Padding.ALL: "",
-    Padding.NOBODY: ", texts of one length at a time, since the graph gives others other vectors only so",
+    Padding.NOTHING: ", texts of one length at a time, since the graph gives others other vectors only so",
 }
 
 
@@ -58,8 +59,7 @@ class OnnxEncoder:
         self._graph, self._padding = self._choose_graph()
         self.context = self._choose_context()
         self._check_memory()
-        # What is sorted by length to save padding is better chosen from many; otherwise a pass is enough, and done sooner.
-        self.max_batch = config.micro_batch or (_PASS if self._padding is Padding.ATTENTION else _MAX_BATCH)
+        self.max_batch = config.micro_batch or _MAX_BATCH
         self.max_sequences = min(_MAX_SEQUENCES, self.max_batch)
         self.threads = 0  # as many as the session was opened with
         self.settings = self._graph.session.settings | {"unpadded": self._padding is Padding.ATTENTION}
@@ -93,7 +93,7 @@ class OnnxEncoder:
         if graph is not None:
             return graph, Padding.ATTENTION
         graph = self._loaded(None)
-        return graph, Padding.ALL if self._goes_together(graph) else Padding.NOBODY
+        return graph, Padding.ALL if self._goes_together(graph) else Padding.NOTHING
 
     def _without_padding(self) -> EncoderGraph | None:
         model = readable(self._layout, self._config) if self._config.onnx_fusion == "auto" else None
@@ -138,10 +138,11 @@ def batches(lengths: Sequence[int], most: int, padding: Padding) -> Iterator[lis
     batch: list[int] = []
     tokens = 0
     for index in sorted(range(len(lengths)), key=lengths.__getitem__):
-        padded = (len(batch) + 1) * lengths[index]
-        unused = padded - tokens - lengths[index]
-        allowed = 0 if padding is Padding.NOBODY else max(padding.value * padded, _PASS_COST)
-        if batch and (padded - unused > most or unused > allowed):
+        places = len(batch) * lengths[index]
+        # What fills up the others costs more than another pass does.
+        if batch and (
+            tokens + lengths[index] > most or (places > tokens and (places - tokens) * padding.value > _PASS_COST)
+        ):
             yield batch
             batch, tokens = [], 0
         batch.append(index)
