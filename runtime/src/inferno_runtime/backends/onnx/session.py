@@ -64,6 +64,8 @@ class Session:
             )
         except Exception as error:  # its exceptions have no common class of their own
             raise ModelError(f"{layout.model}: {explain(error)}") from None
+        if graph is not None:
+            self.inner._model_bytes = None  # which it keeps to begin anew with another provider: a copy of all weights
         self.providers: list[str] = self.inner.get_providers()  # of those, the ones that it could set up
         self.inputs = {node.name: self._node(node) for node in self.inner.get_inputs()}
         self.outputs = {node.name: self._node(node) for node in self.inner.get_outputs()}
