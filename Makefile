@@ -62,7 +62,7 @@ bench-http: $(VENV)/.runtime  ## Measure what HTTP costs, with an engine that co
 
 bench-operator: $(VENV)/.dev  ## Measure what the operator costs with 1,000 and 10,000 models, half an hour; ARGS="--large 0 --quiet 60" takes two minutes
 	$(BIN)/python -m benchmarks.operator $(ARGS)
-bench-onnx: $(VENV)/.runtime  ## Compare ONNX models with onnxruntime alone; ARGS="--models FOLDER" says where they are
+bench-onnx: $(VENV)/.runtime  ## Compare ONNX models with onnxruntime alone and with infinity; ARGS="--models FOLDER" says where they are
 	$(BIN)/python -m benchmarks.onnx $(ARGS)
 
 soak: $(VENV)/.runtime  ## Ten minutes of random requests, after which the memory must be what it was

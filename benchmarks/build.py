@@ -57,12 +57,12 @@ def build() -> Built:
     """Everything that a comparison needs, built first where it is not there yet. Raises `BuildError`."""
     cache = cache_folder()
     cache.mkdir(parents=True, exist_ok=True)
-    with _locked(cache / "lock"):
+    with locked(cache / "lock"):
         version, digest = pinned((ROOT / "requirements" / "runtime.txt").read_text())
         libraries = _installed_libraries()
         variants = sorted(libraries.glob("libggml-cpu-*.so"))
         chosen = choose_variant(variants) if variants else None
-        python = _environment(cache)
+        python = environment(_HERE / "requirements.txt")
         source = _source(cache, python, version, digest)
         programs = _programs(cache, source, libraries, chosen, python)
         llama = source / "vendor" / "llama.cpp"
@@ -83,6 +83,22 @@ def cache_folder() -> Path:
     """Where builds are kept."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base, "inferno", "bench")
+
+
+def environment(lock: Path) -> Path:
+    """A Python with the packages that a lock pins, for it alone. Raises `BuildError`."""
+    cache = cache_folder()
+    cache.mkdir(parents=True, exist_ok=True)
+    folder = cache / f"venv-{_key(lock.read_bytes(), sys.version.encode())}"
+    python = folder / "bin" / "python"
+    if not (folder / "complete").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        _say(f"installing the packages of {lock.name}")
+        _run([sys.executable, "-m", "venv", str(folder)], cache)
+        pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+        _run([*pip, "--require-hashes", "--only-binary", ":all:", "-r", str(lock)], cache)
+        (folder / "complete").touch()
+    return python
 
 
 def pinned(lock: str) -> tuple[str, str]:
@@ -118,21 +134,6 @@ def _installed_libraries() -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise BuildError("llama-cpp-python is not installed")
     return Path(spec.submodule_search_locations[0]) / "lib"
-
-
-def _environment(cache: Path) -> Path:
-    """A Python with the packages of benchmarks/requirements.txt."""
-    lock = _HERE / "requirements.txt"
-    folder = cache / f"venv-{_key(lock.read_bytes(), sys.version.encode())}"
-    python = folder / "bin" / "python"
-    if not (folder / "complete").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        _say("installing what the other Python servers need")
-        _run([sys.executable, "-m", "venv", str(folder)], cache)
-        pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-        _run([*pip, "--require-hashes", "--only-binary", ":all:", "-r", str(lock)], cache)
-        (folder / "complete").touch()
-    return python
 
 
 def _source(cache: Path, python: Path, version: str, digest: str) -> Path:
@@ -229,7 +230,7 @@ def _run(command: list[str], cache: Path) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Hold a lock between processes."""
     with path.open("w") as file:
         try:

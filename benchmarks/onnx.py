@@ -1,8 +1,8 @@
 """What a server over ONNX models makes of what onnxruntime alone can do: `make bench-onnx ARGS="--models FOLDER"`.
 
 The folder holds `inferno-tiny-onnx` and `all-MiniLM-L6-v2-onnx`. Text is compared with a loop over one sequence that hands
-the cache back to the session at every token, and vectors with a process that has all tokens before it begins, and puts texts
-of one length together. Rounds are interleaved, and compared with themselves.
+the cache back to the session at every token; vectors with a process that has all tokens before it begins, and puts texts
+of one length together, and with infinity. Rounds are interleaved, and compared with themselves.
 """
 
 import argparse
@@ -10,64 +10,28 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnxruntime
-from numpy.typing import NDArray
-from tokenizers import Tokenizer
-
-from benchmarks.build import ROOT
+from benchmarks.build import ROOT, BuildError
+from benchmarks.infinity import infinity
 from benchmarks.loads import LOADS, Load, Turn, User, Writer
-from benchmarks.peers import CORES, MODEL, UNLIMITED, Server, Start, inferno_command
-from benchmarks.processes import running
+from benchmarks.onnx_alone import Job
+from benchmarks.peers import MODEL, UNLIMITED, Server, Start, inferno_command
+from benchmarks.processes import ServerError, running
 from benchmarks.runner import play
-from benchmarks.stats import Figures, Spread, ratios, summarize
+from benchmarks.stats import Figures, spread, summarize
+from benchmarks.targets import INFERNO, Rounds, Target
 
 FIGURES = Path("benchmarks", "onnx.json")  # beside the page
 DECODER, ENCODER = "inferno-tiny-onnx", "all-MiniLM-L6-v2-onnx"
-_WORDS = [
-    "the",
-    "fox",
-    "said",
-    "that",
-    "one",
-    "day",
-    "we",
-    "went",
-    "home",
-    "and",
-    "saw",
-    "a",
-    "small",
-    "river",
-    "with",
-    "a",
-    "blue",
-    "boat",
-    "under",
-    "the",
-    "old",
-    "tree",
-]
+ALONE, INFINITY = "onnxruntime alone", "infinity"
+_SENTENCE = "the fox said that one day we went home and saw a small river with a blue boat under the old tree"
+_WORDS = _SENTENCE.split()
 _PROMPT, _ANSWER = 24, 256  # words and tokens
-_BATCH = 16  # texts of a perfect batch
 _LIMIT = 600.0  # seconds that a peer may take
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """A load, the peer that it is compared with, and how many times the peer's figure there should be."""
-
-    load: Load
-    model: str
-    peer: str
-    figure: str
-    goal: float
 
 
 def _chat(users: int) -> Callable[[Writer, float], tuple[User, ...]]:
@@ -80,105 +44,100 @@ def _chat(users: int) -> Callable[[Writer, float], tuple[User, ...]]:
     return make
 
 
-def _text(users: int) -> Load:
-    return Load(f"decode{users}", f"decode, {users} at a time", "", 8, 1024, _chat(users))
-
-
-COMPARISONS = (
-    Comparison(_text(1), DECODER, "loop", "tokens_per_second", 1.0),
-    Comparison(_text(8), DECODER, "loop", "tokens_per_second", 4.0),
-    Comparison(replace(LOADS["embeddings"], context=256), ENCODER, "perfect", "vectors_per_second", 0.95),
+_TEXT = {
+    f"decode{users}": Load(f"decode{users}", f"decode, {users} at a time", "", 8, 1024, _chat(users))
+    for users in (1, 8)
+}
+ONNX_LOADS = {**_TEXT, "embeddings": replace(LOADS["embeddings"], context=256)}
+ONNX_TARGETS = (
+    Target("decode1", "tokens_per_second", ALONE, 1.0),
+    Target("decode8", "tokens_per_second", ALONE, 4.0),
+    Target("embeddings", "vectors_per_second", ALONE, 0.95),
+    Target("embeddings", "vectors_per_second", INFINITY, 1.3),
 )
 
 
-def server(folder: Path, load: Load) -> Server:
+@dataclass(slots=True)
+class Measured:
+    """The figures of all rounds, and a line for each peer that could not be measured."""
+
+    rounds: Rounds = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+
+
+def inferno(model: Path) -> Server:
     """Inferno over a model's folder."""
 
     def start(load: Load, port: int, _: Path) -> Start:
         flags = ["--slots", str(load.slots), "--context-length", str(load.context), "--speculation", "off"]
-        return Start(
-            [inferno_command(), "serve", str(folder), "--name", MODEL, "--port", str(port), *UNLIMITED, *flags]
-        )
+        return Start([inferno_command(), "serve", str(model), "--name", MODEL, "--port", str(port), *UNLIMITED, *flags])
 
-    return Server("inferno", "Inferno", "/health/ready", start, lambda _: "", {"ignore_eos": True})
+    return Server(INFERNO, "Inferno", "/health/ready", start, lambda _: "", {"ignore_eos": True})
 
 
-def peer(kind: str, folder: Path, load: Load, share: float, seed: str) -> Figures:
+def serve(server: Server, load: Load, share: float, seed: str) -> Figures:
+    """One run on a fresh server. Raises `ServerError`."""
+    with running(server, load) as process:
+        play(server, process, load.make(_WORDS, 0.25, "warm"))
+        return summarize(play(server, process, load.make(_WORDS, share, seed)))
+
+
+def alone(model: Path, load: Load, share: float, seed: str) -> Figures:
     """The figures of onnxruntime alone, in a process of its own."""
-    users = load.make(_WORDS, share, seed)
-    work = [turn.prompt for user in users for turn in user.turns] if kind == "loop" else []
-    texts = [text for user in users for turn in user.turns for text in turn.texts]
-    tokens = max(turn.max_tokens for user in users for turn in user.turns)
-    job = json.dumps({"kind": kind, "folder": str(folder), "texts": texts or work[:4], "tokens": tokens})
-    command = [sys.executable, "-m", "benchmarks.onnx", "--peer"]
-    done = subprocess.run(command, cwd=ROOT, input=job, capture_output=True, text=True, timeout=_LIMIT, check=True)
+    turns = [turn for user in load.make(_WORDS, share, seed) for turn in user.turns]
+    if load.embeds:
+        job = Job(str(model), [text for turn in turns for text in turn.texts])
+    else:
+        job = Job(str(model), [turn.prompt for turn in turns[:4]], turns[0].max_tokens)
+    command = [sys.executable, "-m", "benchmarks.onnx_alone"]
+    done = subprocess.run(
+        command, cwd=ROOT, input=job.to_json(), capture_output=True, text=True, timeout=_LIMIT, check=True
+    )
     figures: Figures = json.loads(done.stdout)
     return figures
 
 
-def play_peer(job: dict[str, Any]) -> Figures:
-    """What `peer` asks for."""
-    folder = Path(job["folder"])
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = CORES
-    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"])
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    tokens = [encoding.ids for encoding in tokenizer.encode_batch(job["texts"])]
-    measure = decode if job["kind"] == "loop" else embed
-    measure(session, tokens[:_BATCH], min(job["tokens"], 8))  # to warm up
-    began, processor = time.perf_counter(), time.process_time()
-    figure, count = measure(session, tokens, job["tokens"])
-    seconds = time.perf_counter() - began
-    return {figure: count / seconds, "seconds": seconds, "cpu_seconds": time.process_time() - processor}
+def measure(models: Path, rounds: int, share: float) -> Measured:
+    """All loads in each round, one server after the other."""
+    measured = Measured()
+    peer: Server | None = None
+    try:
+        peer = infinity(models / ENCODER)
+    except BuildError as error:
+        measured.failures.append(f"infinity could not be installed: {str(error).splitlines()[-1]}")
+    for number in range(rounds):
+        for name, load in ONNX_LOADS.items():
+            model, seed = models / (ENCODER if load.embeds else DECODER), str(number)
+            figures = {INFERNO: serve(inferno(model), load, share, seed), ALONE: alone(model, load, share, seed)}
+            if load.embeds and peer is not None:
+                try:
+                    figures[INFINITY] = serve(peer, load, share, seed)
+                except ServerError as error:
+                    measured.failures.append(f"infinity: {str(error).splitlines()[0]}")
+                    peer = None
+            for server, one in figures.items():
+                measured.rounds.setdefault(name, {}).setdefault(server, []).append(one)
+    return measured
 
 
-def decode(session: Any, prompts: list[list[int]], count: int) -> tuple[str, int]:
-    """Greedy answers, one after the other, with the cache handed over from run to run."""
-    names = [value.name for value in session.get_inputs()]
-    shapes = {value.name: value.shape for value in session.get_inputs() if value.name.startswith("past")}
-    outputs = ["logits", *(name.replace("past_key_values", "present") for name in shapes)]
-    for prompt in prompts:
-        cells = {name: np.empty((1, shape[1], 0, shape[3]), dtype=np.float32) for name, shape in shapes.items()}
-        ids, held = np.array([prompt]), 0
-        for _ in range(count):
-            feeds = {"input_ids": ids, "attention_mask": np.ones((1, held + ids.shape[1]), dtype=np.int64)}
-            if "position_ids" in names:
-                feeds["position_ids"] = np.arange(held, held + ids.shape[1])[None]
-            logits, *present = session.run(outputs, feeds | cells)
-            cells = dict(zip(cells, present, strict=True))
-            held += ids.shape[1]
-            ids = logits[:, -1].argmax(axis=-1)[:, None]
-    return "tokens_per_second", len(prompts) * count
+def table(measured: Measured) -> str:
+    """What was measured, as markdown."""
+    lines = ["| load | figure | Inferno | beside | its figure | ratio | target |", "|---|---|---|---|---|---|---|"]
+    for target in ONNX_TARGETS:
+        ratio = target.measured(measured.rounds)
+        if ratio is None:
+            continue
+        servers = measured.rounds[target.load]
+        ours, theirs = (spread([one[target.figure] for one in servers[name]]) for name in (INFERNO, target.peer))
+        title, figure = ONNX_LOADS[target.load].title, target.figure.replace("_per_second", "/s")
+        lines.append(f"| {title} | {figure} | {ours} | {target.peer} | {theirs} | {ratio} | ≥ {target.goal} |")
+    return "\n".join(lines) + "".join(f"\n\nNot measured: {failure}." for failure in measured.failures)
 
 
-def embed(session: Any, texts: list[list[int]], _: int) -> tuple[str, int]:
-    """Means of the states of texts, those of similar length together."""
-    ordered = sorted(texts, key=len)
-    for start in range(0, len(ordered), _BATCH):
-        batch = ordered[start : start + _BATCH]
-        counts = np.array([len(text) for text in batch])
-        mask = np.arange(counts.max()) < counts[:, None]
-        ids = np.zeros(mask.shape, dtype=np.int64)
-        ids[mask] = [token for text in batch for token in text]
-        feeds: dict[str, NDArray[Any]] = {"input_ids": ids, "attention_mask": mask.astype(np.int64)}
-        if any(value.name == "token_type_ids" for value in session.get_inputs()):
-            feeds["token_type_ids"] = np.zeros_like(ids)
-        states = session.run(["last_hidden_state"], feeds)[0]
-        means = (states * mask[:, :, None]).sum(axis=1) / counts[:, None]
-        means / np.linalg.norm(means, axis=1, keepdims=True)
-    return "vectors_per_second", len(texts)
-
-
-def compare(comparison: Comparison, models: Path, share: float, seed: str) -> tuple[Figures, Figures]:
-    """One round: the server's figures, and its peer's."""
-    folder, load = models / comparison.model, comparison.load
-    one = server(folder, load)
-    with running(one, load) as process:
-        play(one, process, load.make(_WORDS, 0.25, "warm"))
-        ours = summarize(play(one, process, load.make(_WORDS, share, seed)))
-    return ours, peer(comparison.peer, folder, load, share, seed)
+def read(saved: Path) -> Measured:
+    """What `main` wrote."""
+    values: dict[str, Any] = json.loads(saved.read_text())
+    return Measured(**values)
 
 
 def main() -> None:
@@ -190,43 +149,15 @@ def main() -> None:
     parser.add_argument(
         "--write", type=Path, metavar="FOLDER", help=f"write the figures to {FIGURES} in it, for `make bench` to report"
     )
-    parser.add_argument("--peer", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.peer:
-        json.dump(play_peer(json.load(sys.stdin)), sys.stdout)
-        return
     if options.models is None:
         parser.error("--models names the folder of the models")
-    rounds: dict[str, tuple[list[Figures], list[Figures]]] = {one.load.name: ([], []) for one in COMPARISONS}
-    for number in range(options.rounds):
-        for one in COMPARISONS:
-            for kept, figures in zip(
-                rounds[one.load.name], compare(one, options.models, options.share, str(number)), strict=True
-            ):
-                kept.append(figures)
-    print(table(rounds))
+    measured = measure(options.models.resolve(), options.rounds, options.share)
+    print(table(measured))
     if options.write:
         (options.write / FIGURES).parent.mkdir(parents=True, exist_ok=True)
-        (options.write / FIGURES).write_text(json.dumps(rounds, indent=1) + "\n")
-
-
-def table(rounds: dict[str, tuple[list[Figures], list[Figures]]]) -> str:
-    """What was measured, as markdown."""
-    lines = ["| load | figure | Inferno | onnxruntime alone | ratio | target |", "|---|---|---|---|---|---|"]
-    for one in COMPARISONS:
-        ours, theirs = rounds.get(one.load.name, ([], []))
-        measured = ratios(ours, theirs, one.figure, less_is_better=False)
-        if measured is None:
-            continue
-        shown = [_middle(figures, one.figure) for figures in (ours, theirs)]
-        title = one.figure.replace("_per_second", "/s")
-        lines.append(f"| {one.load.title} | {title} | {shown[0]} | {shown[1]} | {measured} | ≥ {one.goal} |")
-    return "\n".join(lines)
-
-
-def _middle(figures: list[Figures], name: str) -> str:
-    values = sorted(one[name] for one in figures if name in one)
-    return str(Spread(values[len(values) // 2], values[0], values[-1], len(values))) if values else ""
+        saved = {"rounds": measured.rounds, "failures": measured.failures}
+        (options.write / FIGURES).write_text(json.dumps(saved, indent=1) + "\n")
 
 
 if __name__ == "__main__":

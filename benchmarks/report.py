@@ -42,7 +42,8 @@ _ONNX = """## ONNX
 
 By `make bench-onnx`: inferno-tiny and all-MiniLM-L6-v2 as ONNX, beside what onnxruntime does in a process of its own.
 Text is compared with a loop over one sequence that hands the cache over from token to token; vectors with texts that are
-tokenized before, and put together with those of their length. The embeddings load is that of the figures above.
+tokenized before, and put together with those of their length, and with infinity, a server of embeddings, on the same graph.
+The embeddings load is that of the figures above.
 
 """
 
@@ -121,7 +122,7 @@ def write(results: Results, facts: dict[str, str], docs: Path) -> list[Path]:
     page = docs / "benchmarks.md"
     plots = [(title, f"benchmarks/{file}") for file, (title, _) in drawn.items()]
     saved = docs / onnx.FIGURES
-    table = onnx.table(json.loads(saved.read_text())) if saved.exists() else ""
+    table = onnx.table(onnx.read(saved)) if saved.exists() else ""
     page.write_text(markdown(results, facts, plots, table))
     data = folder / "results.json"
     data.write_text(json.dumps(_rounded({"machine": facts, **asdict(results)}), indent=1, ensure_ascii=False) + "\n")

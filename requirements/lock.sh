@@ -18,3 +18,4 @@ lock runtime.txt runtime/pyproject.toml --extra serve --extra tracing
 lock operator.txt operator/pyproject.toml
 lock dev.txt requirements/dev.in runtime/pyproject.toml operator/pyproject.toml --extra serve --extra tracing
 lock ../benchmarks/requirements.txt benchmarks/requirements.in -c requirements/runtime.txt -c requirements/build.txt
+lock ../benchmarks/infinity.txt benchmarks/infinity.in

@@ -11,6 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 OPSET, IR_VERSION = 17, 8
 
+Value = tuple[str, Any, Sequence[Any]]
+
 
 class Graph:
     """A graph in the making: each call adds a node and gives the name of what it puts out."""
@@ -63,27 +65,23 @@ class Graph:
         values = [onnx.ValueInfoProto(name=name) for name in outputs]
         return helper.make_graph(self.nodes, "branch", [], values)
 
-    def save(
-        self,
-        path: Path,
-        inputs: Sequence[tuple[str, Any, Sequence[Any]]],
-        outputs: Sequence[tuple[str, Any, Sequence[Any]]],
-        *,
-        external: bool = False,
-    ) -> Path:
-        """Write the graph. inputs, outputs: names, types and shapes; external: with the weights in a file of their own."""
-        graph = helper.make_graph(self.nodes, "graph", _values(inputs), _values(outputs), self.weights)
-        model = helper.make_model(
-            graph,
+    def model(self, inputs: Sequence[Value], outputs: Sequence[Value]) -> onnx.ModelProto:
+        """What there is so far. inputs, outputs: names, types and shapes."""
+        return helper.make_model(
+            helper.make_graph(self.nodes, "graph", _values(inputs), _values(outputs), self.weights),
             opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid("com.microsoft", 1)],
             ir_version=IR_VERSION,
         )
+
+    def save(self, path: Path, inputs: Sequence[Value], outputs: Sequence[Value], *, external: bool = False) -> Path:
+        """Write the model. external: with the weights in a file of their own."""
         path.parent.mkdir(parents=True, exist_ok=True)
+        model = self.model(inputs, outputs)
         onnx.save_model(model, path, save_as_external_data=external, location=f"{path.name}_data", size_threshold=256)
         return path
 
 
-def _values(given: Sequence[tuple[str, Any, Sequence[Any]]]) -> list[onnx.ValueInfoProto]:
+def _values(given: Sequence[Value]) -> list[onnx.ValueInfoProto]:
     return [
         helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(kind)), shape)
         for name, kind, shape in given

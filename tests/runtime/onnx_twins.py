@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-from tests.runtime.onnx_graph import Graph
+from tests.runtime.onnx_graph import Graph, Value
 
 _QWEN2 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -105,18 +105,22 @@ def decoder(path: Path, folder: Path, export: Export = Export(), *, positions: i
     return folder
 
 
-def encoder(path: Path, folder: Path) -> Path:
-    """The twin of a BERT model, in sentence-transformers' layout."""
+def encoder(path: Path, folder: Path, *, pooled: bool = False) -> Path:
+    """The twin of a BERT model, in sentence-transformers' layout. pooled: whether the graph makes the vectors by itself."""
     source = Source(path)
     graph = Graph()
-    states = _bert(graph, source)
-    graph.op("Identity", states, to=["last_hidden_state"])
+    states = graph.op("Identity", _bert(graph, source), to=["last_hidden_state"])
+    outputs: list[Value] = [(states, np.float32, ("batch", "tokens", source.width))]
+    if pooled:
+        seen = graph.op("Unsqueeze", graph.cast("attention_mask", np.float32), graph.ints(2))
+        seen = graph.op("Expand", seen, graph.op("Shape", states))
+        sums, counts = (
+            graph.op("ReduceSum", x, graph.ints(1), keepdims=0) for x in (graph.op("Mul", states, seen), seen)
+        )
+        graph.op("Div", sums, counts, to=["sentence_embedding"])
+        outputs.append(("sentence_embedding", np.float32, ("batch", source.width)))
     inputs = ("input_ids", "attention_mask", "token_type_ids")
-    graph.save(
-        folder / "model.onnx",
-        [(name, np.int64, ("batch", "tokens")) for name in inputs],
-        [("last_hidden_state", np.float32, ("batch", "tokens", source.width))],
-    )
+    graph.save(folder / "model.onnx", [(name, np.int64, ("batch", "tokens")) for name in inputs], outputs)
     _word_piece(source).save(str(folder / "tokenizer.json"))
     _write(
         folder / "config.json",

@@ -119,9 +119,12 @@ def test_marks_have_their_colours() -> None:
 def test_what_was_measured_of_onnx_models_is_on_the_page(tmp_path: Path) -> None:
     report.write(results(), {}, tmp_path)
     assert "## ONNX" not in (tmp_path / "benchmarks.md").read_text()
-    figures = [[{"tokens_per_second": speed} for speed in speeds] for speeds in ((410, 400, 390), (100, 100, 100))]
-    (tmp_path / onnx.FIGURES).write_text(json.dumps({"decode8": figures}))
+    speeds = {INFERNO: (410, 400, 390), onnx.ALONE: (100, 100, 100)}
+    rounds = {"decode8": {name: [{"tokens_per_second": speed} for speed in own] for name, own in speeds.items()}}
+    (tmp_path / onnx.FIGURES).write_text(json.dumps({"rounds": rounds, "failures": ["infinity: it broke"]}))
     report.write(results(), {}, tmp_path)
     page = (tmp_path / "benchmarks.md").read_text()
-    assert "| decode, 8 at a time | tokens/s | 400 (390–410) | 100 (100–100) | 4.00 (3.90–4.10) | ≥ 4.0 |" in page
+    row = "| tokens/s | 400 (390–410) | onnxruntime alone | 100 (100–100) | 4.00 (3.90–4.10) | ≥ 4.0 |"
+    assert f"| decode, 8 at a time {row}" in page
+    assert "Not measured: infinity: it broke." in page
     assert "decode, 1 at a time" not in page

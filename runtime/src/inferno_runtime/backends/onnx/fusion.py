@@ -21,13 +21,12 @@ from inferno_runtime.backends.onnx import gqa
 from inferno_runtime.backends.onnx.attention import sites
 from inferno_runtime.backends.onnx.gqa import Arrays, Site
 from inferno_runtime.backends.onnx.nodes import ROWS, TOKENS, Nodes, reachable
-from inferno_runtime.backends.onnx.session import CPU, FOLDER_OPTION, chosen_providers
+from inferno_runtime.backends.onnx.rewriting import readable
+from inferno_runtime.backends.onnx.session import FOLDER_OPTION
 from inferno_runtime.config import EngineConfig
 from inferno_runtime.memory import memory_available
 from inferno_runtime.models.layout import Layout
 
-_COPIES = 3  # of a file's weights that there are for a moment while it is rewritten
-_LARGEST = 1 << 30  # bytes of a graph's file: a message ends at 2 GiB, and larger ones have their weights beside them
 _TRIED = 16  # tensors of a cache's size that there are while a layer is tried
 _TOLERANCE = 1e-3
 _PIECE = 4096  # positions that angles are asked for at a time
@@ -46,23 +45,17 @@ def prepare(layout: Layout, config: EngineConfig, context: int) -> Prepared:
 
     context: tokens of the longest sequence that it will be given.
     """
-    path = layout.model
-    size = path.stat().st_size
-    elsewhere = chosen_providers(config)[0] != CPU  # where the operator is for other types, or for none
-    if elsewhere or size > _LARGEST or size * _COPIES > memory_available():
+    model = readable(layout, config)
+    if model is None:
         return Prepared(None, in_place=False)
-    try:
-        return _prepare(onnx.load(str(path), load_external_data=False), path.parent, config, context)
-    except Exception:  # of what is no model; what onnxruntime says of it is better said
-        return Prepared(None, in_place=False)
-
-
-def _prepare(model: onnx.ModelProto, folder: Path, config: EngineConfig, context: int) -> Prepared:
     makers = {name: node.op_type for node in model.graph.node for name in node.output}
     kept = [makers.get(output.name) for output in model.graph.output if output.name.startswith("present")]
     if kept and set(kept) == {gqa.OPERATOR}:
         return Prepared(None, in_place=True)
-    fused = config.onnx_fusion == "auto" and fuse(model, folder, context)
+    try:
+        fused = config.onnx_fusion == "auto" and fuse(model, layout.model.parent, context)
+    except Exception:  # of a graph that contradicts itself; what onnxruntime says of it is better said
+        fused = False
     return Prepared(model.SerializeToString() if fused else None, in_place=fused)
 
 

@@ -2,13 +2,15 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, shape_inference
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 _SMALL = 1024  # numbers of a constant that shapes may follow from; anything larger is a weight
-# Sizes that tell a tensor's axes apart when shapes are inferred.
+# Sizes that tell a tensor's axes apart when shapes are inferred. A graph without a cache has no past.
 ROWS, TOKENS, PAST = 2, 3, 5
 FLOATS = frozenset({TensorProto.FLOAT})
 
@@ -43,6 +45,21 @@ class Nodes:
     def above(self, name: str) -> Iterable[str]:
         """What a tensor is made of."""
         return self.makers[name].input if name in self.makers else ()
+
+    def made_of(self, names: Iterable[str]) -> set[str]:
+        """What follows from these tensors and from constants alone, constants included."""
+        found = {tensor.name for tensor in self.model.graph.initializer} | set(names)
+        for node in self.nodes:
+            if found.issuperset(filter(None, node.input)):
+                found.update(node.output)
+        return found
+
+    def value(self, name: str) -> NDArray[Any] | None:
+        """What a small constant is; None of anything else."""
+        tensor = self._constants.get(name)
+        if tensor is None and name in self.makers and self.makers[name].op_type == "Constant":
+            tensor = next((a.t for a in self.makers[name].attribute if a.name == "value"), None)
+        return None if tensor is None else numpy_helper.to_array(tensor)
 
     def below(self, name: str) -> Iterable[str]:
         """What is made of it."""
@@ -90,11 +107,8 @@ class Nodes:
         graph.output.extend(self.model.graph.output)
         for output in graph.output:
             output.type.tensor_type.ClearField("shape")
-        sizes = {
-            "input_ids": (ROWS, TOKENS),
-            "position_ids": (ROWS, TOKENS),
-            "attention_mask": (ROWS, PAST + TOKENS),
-        }
+        sizes = dict.fromkeys(("input_ids", "position_ids", "token_type_ids"), (ROWS, TOKENS))
+        sizes["attention_mask"] = (ROWS, PAST + TOKENS if self.pasts else TOKENS)
         for name, value in self.inputs.items():
             own = value.type.tensor_type
             shape: Sequence[int | None] = sizes.get(name, [dim.dim_value for dim in own.shape.dim])
@@ -102,6 +116,7 @@ class Nodes:
                 shape = (ROWS, shape[1], PAST, shape[3])
             graph.input.append(helper.make_tensor_value_info(name, own.elem_type, shape))
         for tensor in self.model.graph.initializer:
+            self.types[tensor.name], self.shapes[tensor.name] = tensor.data_type, tuple(tensor.dims)
             if tensor.name in self._constants:
                 graph.initializer.append(tensor)
             else:

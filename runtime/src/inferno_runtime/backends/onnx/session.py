@@ -57,14 +57,16 @@ class Session:
         """graph: what there is to load instead of the layout's file, whose place it takes. Raises `ModelError`."""
         self._model = layout.model
         self.threads = config.threads or cpu_quota()
-        self.providers = chosen_providers(config)
         self.arena = config.onnx_arena == "on"
         try:
             self.inner = onnxruntime.InferenceSession(
-                graph or str(layout.model), self._options(), providers=self.providers, enable_fallback=0
+                graph or str(layout.model), self._options(), providers=chosen_providers(config), enable_fallback=0
             )
         except Exception as error:  # its exceptions have no common class of their own
             raise ModelError(f"{layout.model}: {explain(error)}") from None
+        if graph is not None:
+            self.inner._model_bytes = None  # which it keeps to begin anew with another provider: a copy of all weights
+        self.providers: list[str] = self.inner.get_providers()  # of those, the ones that it could set up
         self.inputs = {node.name: self._node(node) for node in self.inner.get_inputs()}
         self.outputs = {node.name: self._node(node) for node in self.inner.get_outputs()}
 

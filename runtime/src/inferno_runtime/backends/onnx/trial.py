@@ -1,4 +1,4 @@
-"""Finds out by trying how a graph can be stepped through.
+"""Finds out by trying how a graph can be stepped through, or given several texts at once.
 
 Exports do not say whether they go on behind a past with several tokens, or with several sequences of different lengths, and
 some of them go on with wrong positions instead of failing.
@@ -12,15 +12,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inferno_runtime.backends.base import BackendError, ModelError, Span
+from inferno_runtime.backends.onnx.encoder_graph import EncoderGraph
 from inferno_runtime.backends.onnx.graph import DecoderGraph
 from inferno_runtime.backends.onnx.stepping import Alignment, BlockStepper, RowStepper
 
-# How far logits may differ, as a share of their length, where they should be the same: by the order in which they are
-# summed, and by the scales that a quantised graph takes from whatever else is in the batch.
+# How far logits or vectors may differ, as a share of their length, where they should be the same: by the order in which they
+# are summed, and by the scales that a quantised graph takes from whatever else is in the batch.
 _TOLERANCES = {"F32": 1e-3, "F64": 1e-3, "F16": 0.02, "BF16": 0.05}
 _COARSE = 0.15
 
 Stepper = RowStepper | BlockStepper
+
+
+def encodes_together(graph: EncoderGraph, vocabulary: int, quantization: str) -> bool:
+    """Whether texts of different lengths are given the vectors that they have alone."""
+    texts = [[(number * 31 + 7) % vocabulary for number in range(count)] for count in (7, 3, 5)]
+    try:
+        together = graph.encode(texts)
+        alone = np.concatenate([graph.encode([text]) for text in texts])
+    except BackendError:
+        return False
+    return _alike(together, alone, _TOLERANCES.get(quantization, _COARSE))
 
 
 def choose(
@@ -66,7 +78,7 @@ class _Trial:
     def goes_on(self, make: Callable[[], Stepper]) -> bool:
         """With several tokens behind a past."""
         rows = _evaluate(make(), [Span(0, 0, self.tokens[:3], 0)], [Span(0, 3, self.tokens[3:], 1)])
-        return rows is not None and self._alike(rows[0], self._whole)
+        return rows is not None and _alike(rows[0], self._whole, self.tolerance)
 
     def goes_together(self, make: Callable[[], Stepper]) -> bool:
         """With sequences of different lengths, a hole, and different numbers of tokens: all that there is to a batch."""
@@ -81,13 +93,18 @@ class _Trial:
             [Span(0, 5, tokens[5:6], 1), Span(1, 4, tokens[4:5], 1)],
             [Span(0, 6, tokens[6:7], 1), Span(1, 5, tokens[5:6], 1)],
         )
-        return rows is not None and self._alike(rows[0], self._whole) and self._alike(rows[1], self._shorter)
+        return (
+            rows is not None
+            and _alike(rows[0], self._whole, self.tolerance)
+            and _alike(rows[1], self._shorter, self.tolerance)
+        )
 
-    def _alike(self, one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
-        finite = np.isfinite(other)  # graphs may rule tokens out
-        with np.errstate(all="ignore"):
-            difference, length = np.linalg.norm((one - other)[finite]), np.linalg.norm(other[finite])
-        return bool(difference <= self.tolerance * length)
+
+def _alike(one: NDArray[np.float32], other: NDArray[np.float32], tolerance: float) -> bool:
+    finite = np.isfinite(other)  # graphs may rule tokens out
+    with np.errstate(all="ignore"):
+        difference, length = np.linalg.norm((one - other)[finite]), np.linalg.norm(other[finite])
+    return bool(difference <= tolerance * length)
 
 
 def _evaluate(stepper: Stepper, *steps: Sequence[Span]) -> NDArray[np.float32] | None:
