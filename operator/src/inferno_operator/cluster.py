@@ -21,6 +21,7 @@ from inferno_operator.api import names
 from inferno_operator.api.kinds import KINDS, Kind
 from inferno_operator.api.resource import Key
 from inferno_operator.errors import Conflict, RequestRejected, TransientError
+from inferno_operator.stopwatch import waiting
 from inferno_operator.store import Object, Packed, Store, version_of
 
 READ_SECONDS: Final = 15.0
@@ -210,7 +211,8 @@ class Cluster:
     async def _call(self, method: Callable[..., Any], *args: Any, seconds: float, **options: Any) -> Object:
         timeout = aiohttp.ClientTimeout(total=seconds)
         try:
-            answer: Object = await method(*args, serializer=_as_it_is, _request_timeout=timeout, **options)
+            with waiting():
+                answer: Object = await method(*args, serializer=_as_it_is, _request_timeout=timeout, **options)
         except ApiException as error:
             raise _translated(error) from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
