@@ -48,6 +48,13 @@ against the operator's own list. */}}
 - apiGroups: [""]
   resources: [pods/log]
   verbs: [get]
+# Pods are given other resources while they run; then their ReplicaSet is to make new ones with the same.
+- apiGroups: [""]
+  resources: [pods/resize]
+  verbs: [patch]
+- apiGroups: [apps]
+  resources: [replicasets]
+  verbs: [list, update]
 - apiGroups: [batch]
   resources: [jobs]
   verbs: [create, delete, get, list, patch, watch]

@@ -55,6 +55,7 @@ OPTIONAL: Final = (
 
 WATCHED: Final = (MODEL, *CHILDREN, POD)
 _UNWATCHED: Final = (
+    Kind("ReplicaSet", "apps", "v1", "replicasets", watched=False),
     Kind("Event", "events.k8s.io", "v1", "events", watched=False),
     Kind("Lease", "coordination.k8s.io", "v1", "leases", watched=False),
 )

@@ -26,7 +26,10 @@ CONFIG_DIGEST: Final = f"{GROUP}/config-digest"
 """Annotation of the pod template: the digest of the configuration, so that a change of it rolls the pods, but for what they
 take on without that."""
 TEMPLATE_DIGEST: Final = f"{GROUP}/template-digest"
-"""Annotation of the pod template: its own digest, by which a pod is known to be of the current template."""
+"""Annotation of the pod template: its own digest, without the resources that pods can take on while they run. By it a pod
+is known to be of the current template."""
+PROFILE: Final = f"{GROUP}/profile"
+"""Annotation of the pod template: the hardware profile that it was made with, if it was with one."""
 
 NAME: Final = "app.kubernetes.io/name"
 SERVES: Final = "inferno-runtime"
