@@ -74,6 +74,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a host that is none": (GOOD | {"network": {"ingress": {"host": "no host"}}}, "spec.network.ingress.host"),
     "a route on no gateway": (GOOD | {"network": {"httpRoute": {"gateways": []}}}, "spec.network.httpRoute.gateways"),
+    "KEDA with nobody to ask": (
+        GOOD | {"autoscaling": {"maxReplicas": 2, "by": "ScaledObject"}},
+        "give prometheus, which KEDA asks",
+    ),
     "no pods at all": (GOOD | {"autoscaling": {"minReplicas": 0, "maxReplicas": 1}}, "spec.autoscaling.minReplicas"),
     "fewer than the least": (
         GOOD | {"autoscaling": {"minReplicas": 3, "maxReplicas": 2}},

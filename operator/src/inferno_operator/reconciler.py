@@ -44,6 +44,11 @@ _log = logging.getLogger(__name__)
 
 # What no watch tells is looked at again meanwhile: a claim that a model waits for, and the log of a fetch.
 RECHECK_SECONDS: Final = 10.0
+# Of the kinds that a cluster need not know, those without which the model would not be as it asks to be.
+_PROMISED: Final = {
+    "HTTPRoute": "install the Gateway API, or remove spec.network.httpRoute",
+    "ScaledObject": "install KEDA, or change spec.autoscaling.by",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,10 +204,9 @@ class Reconciler:
     async def _possible(self, desired: list[Object]) -> list[Object]:
         """``desired`` without what is only for clusters that know of it. Raises KindMissing where that was a promise."""
         missing = {kind.name for kind in OPTIONAL if _any_of(kind, desired) and not await self._cluster.serves(kind)}
-        if "HTTPRoute" in missing:
-            raise KindMissing(
-                "the cluster does not know HTTPRoutes: install the Gateway API, or remove spec.network.httpRoute"
-            )
+        for kind, remedy in _PROMISED.items():
+            if kind in missing:
+                raise KindMissing(f"the cluster does not know {kind}s: {remedy}")
         return [child for child in desired if child["kind"] not in missing]
 
     def _place(self, model: Model, facts: ModelFacts | None, status: Mapping[str, Any]) -> Placed:

@@ -114,6 +114,13 @@ REACHED: dict[str, Any] = {
     },
 }
 WHERE_KNOWN: dict[str, Any] = {
+    "replicas": 0,
+    "autoscaling": {
+        "by": "ScaledObject",
+        "minReplicas": 2,
+        "maxReplicas": 6,
+        "prometheus": {"address": "https://prometheus.example", "authentication": "prometheus"},
+    },
     "network": {
         "httpRoute": {"gateways": [{"name": "public", "namespace": "infra"}], "hostnames": ["tiny.example.com"]}
     },
