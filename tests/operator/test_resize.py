@@ -118,6 +118,19 @@ def test_what_the_api_server_does_not_let_a_pod_take_on_new_pods_have(namespace:
 
 
 @pytest.mark.usefixtures("operator")
+def test_a_node_that_knows_nothing_of_it(namespace: Namespace) -> None:
+    namespace.serve(resources=SMALL)
+    [old] = namespace.pods()
+    container = {name: value for name, value in old["status"]["containerStatuses"][0].items() if name != "resources"}
+    status = {"status": {"containerStatuses": [container]}}
+    namespace.patch("pod", old["metadata"]["name"], status, "--subresource=status")
+    namespace.model(resources=LARGE)
+    [new] = namespace.until_pods(1)
+    namespace.run(new)
+    namespace.until_condition("Ready", "True", "Serving")
+
+
+@pytest.mark.usefixtures("operator")
 def test_what_is_taken_back_before_it_is_done_the_pods_give_back(namespace: Namespace) -> None:
     namespace.serve(resources=SMALL)
     before = names(namespace.pods())

@@ -9,7 +9,8 @@ from inferno_operator.api.scheduling import ATOMIC, ATOMIC_MAP, LabelSelector, Q
 from inferno_runtime.config import Config
 
 OPEN: dict[str, Any] = {"x-kubernetes-preserve-unknown-fields": True}
-RESERVED_VOLUMES = ("config", "keys", "models", "tmp")
+RESERVED_VOLUMES = ("cache", "config", "keys", "models", "tmp")
+OWN_VOLUMES_PREFIX = "inferno-"
 _BY_NAME: dict[str, Any] = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
 
 
@@ -78,8 +79,8 @@ class Volume(OpenConfig):
     """A volume of the pods: a name, and one source of those that Kubernetes knows."""
 
     model_config = _rule(
-        f"!(self.name in {list(RESERVED_VOLUMES)})",
-        f"{', '.join(RESERVED_VOLUMES)} are the operator's own volumes",
+        f"!(self.name in {list(RESERVED_VOLUMES)}) && !self.name.startsWith('{OWN_VOLUMES_PREFIX}')",
+        f"{', '.join(RESERVED_VOLUMES)} and what begins with {OWN_VOLUMES_PREFIX} are the operator's own volumes",
         **OPEN,
     )
 

@@ -12,7 +12,7 @@ from inferno_operator.api.pods import OPEN, DeviceClaims, EnvVars, SpreadConstra
 from inferno_operator.api.scheduling import ATOMIC, ATOMIC_MAP, Affinity, Resources, SecretReference, Toleration
 from inferno_operator.api.storage import Storage
 from inferno_runtime import sources
-from inferno_runtime.config import Config, EngineConfig, ModelConfig, ServerConfig
+from inferno_runtime.config import AdapterConfig, Config, EngineConfig, ModelConfig, ServerConfig
 from inferno_runtime.models.facts import ModelFacts
 
 # The name of a model is the name of its Service, and a Service's name is a DNS label that begins with a letter.
@@ -51,6 +51,29 @@ IntOrPercent = Annotated[
     ),
 ]
 ProfileName = Annotated[str, Field(pattern=PROFILE_NAME_PATTERN, max_length=63)]
+
+
+class AdapterSpec(AdapterConfig):
+    """One of ``spec.model.adapters``: a LoRA adapter, and how it is known to clients."""
+
+    source: str = Field(
+        min_length=1,
+        max_length=sources.MAX_LENGTH,
+        json_schema_extra={"x-kubernetes-validations": rules.ADAPTER_RULES},
+        description="Where the adapter is, a GGUF file, as convert_lora_to_gguf.py of llama.cpp makes it, in the forms of the model's own source; "
+        "what is fetched is fetched with the model's credentials, and from its endpoint where both are of one kind. "
+        "file:///PATH is a path in the pods: file:///models/PATH lies in the claim of a pvc:// model.",
+    )
+
+    @field_validator("source")
+    @classmethod
+    def _source_names_a_file(cls, value: str) -> str:
+        rules.check_adapter(value)
+        return value
+
+    def parsed_source(self) -> sources.Source:
+        """What ``source`` names."""
+        return sources.parse_source(self.source)
 
 
 class ModelSpec(ModelConfig):
@@ -97,6 +120,12 @@ class ModelSpec(ModelConfig):
             "items": {"type": "string", "minLength": 1, "maxLength": 253},
         },
         description="Other names under which clients may ask for this model.",
+    )
+    adapters: tuple[AdapterSpec, ...] = Field(
+        (),
+        max_length=64,
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        description="LoRA adapters that the model is served with beside itself. Each request is answered with the one that its model name names.",
     )
 
     @field_validator("source")
