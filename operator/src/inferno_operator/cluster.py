@@ -20,7 +20,7 @@ from inferno_operator import metrics
 from inferno_operator.api import names
 from inferno_operator.api.kinds import KINDS, POD, Kind
 from inferno_operator.api.resource import Key
-from inferno_operator.errors import Conflict, RequestRejected, TransientError
+from inferno_operator.errors import Conflict, Ending, RequestRejected, TransientError
 from inferno_operator.stopwatch import waiting
 from inferno_operator.store import Object, Packed, Store, version_of
 
@@ -31,6 +31,8 @@ _LIST_LIMIT: Final = 500
 _LOG_LINES, _LOG_BYTES = 20, 16_384
 # What server-side apply says of a misspelt field, with status 500.
 _UNKNOWN_FIELD: Final = "field not declared in schema"
+# The cause that the API server gives where a namespace goes.
+_ENDING: Final = "NamespaceTerminating"
 _SERVED_SECONDS: Final = 300.0
 _LONGEST_RETRY_AFTER: Final = 60.0
 # 401: the token has expired, and the next one lies in its file already. 410: a list took too long to be read on.
@@ -290,6 +292,8 @@ def _translated(error: ApiException) -> TransientError | RequestRejected:
         return _AlreadyExists(said)
     if error.status == 409:
         return Conflict(said)
+    if error.status == 403 and _ENDING in str(error.body):
+        return Ending(said)
     if _UNKNOWN_FIELD in said:
         return RequestRejected(said)
     if error.status in _MAY_PASS or error.status is None or error.status >= 500:

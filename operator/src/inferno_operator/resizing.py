@@ -134,14 +134,14 @@ def with_template(replica_set: Manifest, deployment: Manifest) -> dict[str, Any]
 
 def effective(template: Manifest) -> Resources:
     """What pods of a template are given of what can change while they run."""
-    containers = template["spec"]["containers"]
-    runtime: Manifest = next((each for each in containers if each["name"] == names.CONTAINER), {})
+    containers = template.get("spec", {}).get("containers", ())
+    runtime: Manifest = next((each for each in containers if each.get("name") == names.CONTAINER), {})
     return _resizable(runtime.get("resources", {}))
 
 
 def pod_resources(pod: Manifest) -> Resources:
     """What a pod was told to take."""
-    return effective({"spec": {"containers": [], **pod.get("spec", {})}})
+    return effective(pod)
 
 
 def shown(resources: Resources) -> str:

@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import promql_parser
 import pytest
 import yaml
 
@@ -400,3 +401,44 @@ def test_the_longest_name_fits() -> None:
     rendered = render(name=longest)
     assert rendered["Service"]["metadata"]["name"] == longest
     assert all(len(value) <= 63 for child in rendered.values() for value in child["metadata"]["labels"].values())
+
+
+def test_prometheus_understands_what_it_is_asked_of_a_model() -> None:
+    made = render(WHERE_KNOWN)
+    asked = [trigger["metadata"]["query"] for trigger in made["ScaledObject"]["spec"]["triggers"]]
+    asked += [rule["expr"] for rule in made["PrometheusRule"]["spec"]["groups"][0]["rules"]]
+    assert len(asked) >= 4
+    for expression in asked:
+        promql_parser.parse(expression)
+
+
+# Whatever stands in a pod template is refused by name, or handed on to the API server, which does.
+HOSTILE: dict[str, tuple[Any, str | None]] = {
+    "text in place of metadata": ({"metadata": "x"}, "spec.podTemplate: Value error, podTemplate.metadata"),
+    "a list in place of the spec": ({"spec": []}, "podTemplate.spec must be of the type object"),
+    "labels that are none": ({"metadata": {"labels": ["x"]}}, "podTemplate.metadata.labels"),
+    "a label that is a number": ({"metadata": {"labels": {"a": 1}}}, "podTemplate.metadata.labels.a"),
+    "a container that is none": ({"spec": {"containers": ["runtime"]}}, r"podTemplate.spec.containers\[0\]"),
+    "resources that are none": (
+        {"spec": {"containers": [{"name": "runtime", "resources": {"requests": 5}}]}},
+        "resources.requests must be of the type object",
+    ),
+    "no spec": ({"spec": None}, None),
+    "no containers": ({"spec": {"containers": None}}, None),
+    "a container without a name": ({"spec": {"containers": [{"image": "i"}]}}, None),
+    "null resources": ({"spec": {"containers": [{"name": "runtime", "resources": None}]}}, None),
+    "volumes that are none": ({"spec": {"volumes": ["x", 5]}}, None),
+    "an environment that is none": ({"spec": {"containers": [{"name": "runtime", "env": "x"}]}}, None),
+    "directives that are none": ({"spec": {"$retainKeys": 5, "$deleteFromPrimitiveList/finalizers": 5}}, None),
+    "only a directive": ({"spec": {"$patch": "delete"}}, None),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_pod_template_that_is_none(case: str) -> None:
+    patch, complaint = HOSTILE[case]
+    if complaint is None:
+        assert template({"podTemplate": patch})["metadata"]["labels"], "by which the pods are found"
+        return
+    with pytest.raises(ValueError, match=complaint):
+        model({"podTemplate": patch})

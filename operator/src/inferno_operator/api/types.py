@@ -8,7 +8,15 @@ from pydantic.alias_generators import to_camel
 from inferno_operator.api import source as rules
 from inferno_operator.api.autoscaling import Autoscaling
 from inferno_operator.api.network import KeysSecret, Monitoring, Network
-from inferno_operator.api.pods import OPEN, DeviceClaims, EnvVars, SpreadConstraints, VolumeMounts, Volumes
+from inferno_operator.api.pods import (
+    POD_TEMPLATE,
+    DeviceClaims,
+    EnvVars,
+    SpreadConstraints,
+    VolumeMounts,
+    Volumes,
+    check_shape,
+)
 from inferno_operator.api.scheduling import ATOMIC, ATOMIC_MAP, Affinity, Resources, SecretReference, Toleration
 from inferno_operator.api.storage import Storage
 from inferno_runtime import sources
@@ -245,11 +253,14 @@ class InfernoModelSpec(Placement):
         Monitoring(), description="Objects of the Prometheus operator, where the cluster has it."
     )
     pod_template: dict[str, Any] | None = Field(
-        None,
-        json_schema_extra=OPEN,
-        description="A pod template (metadata and spec) that is merged into the pods' own, by the rules of a strategic merge patch: the last word "
-        "on everything but the labels that select the pods. Default: none.",
+        None, json_schema_extra=POD_TEMPLATE, description=POD_TEMPLATE["description"]
     )
+
+    @field_validator("pod_template")
+    @classmethod
+    def _pod_template_has_its_shape(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        check_shape(value)
+        return value
 
 
 class Condition(Config):

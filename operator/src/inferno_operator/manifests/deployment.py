@@ -64,18 +64,20 @@ def template(model: Model, config: dict[str, Any], default_image: str, facts: Mo
 
 def _lasting(template: dict[str, Any]) -> dict[str, Any]:
     """The template without what its pods can take on while they run, nor what those have that run before: they have run."""
-    pod = template["spec"]
+    pod = template.get("spec", {})
     before = [
         {name: value for name, value in each.items() if name != "resources"} for each in pod.get("initContainers", ())
     ]
-    return template | {"spec": pod | {"initContainers": before, "containers": [*map(_unsized, pod["containers"])]}}
+    return template | {
+        "spec": pod | {"initContainers": before, "containers": [*map(_unsized, pod.get("containers", ()))]}
+    }
 
 
 def _unsized(container: dict[str, Any]) -> dict[str, Any]:
-    if container["name"] != names.CONTAINER:
+    if container.get("name") != names.CONTAINER:
         return container
     left: dict[str, Any] = {}
-    for kind, amounts in container.get("resources", {}).items():
+    for kind, amounts in (container.get("resources") or {}).items():
         lasting = amounts
         if kind in ("requests", "limits"):
             lasting = {name: amount for name, amount in amounts.items() if name not in RESIZABLE}
