@@ -62,9 +62,21 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"model": GOOD["model"] | {"adapters": [ADAPTER | {"name": "a:b"}]}},
         "spec.model.adapters[0].name: Invalid value",
     ),
-    "an adapter from elsewhere": (
-        {"model": GOOD["model"] | {"adapters": [ADAPTER | {"source": "hf://org/repo/file.gguf"}]}},
-        "spec.model.adapters[0].source: Invalid value",
+    "an adapter from nowhere": (
+        {"model": GOOD["model"] | {"adapters": [ADAPTER | {"source": "ftp://example.com/sql.gguf"}]}},
+        "source must begin with pvc://",
+    ),
+    "an adapter that is a folder": (
+        {"model": GOOD["model"] | {"adapters": [ADAPTER | {"source": "hf://org/repo/"}]}},
+        rules.ADAPTER_MESSAGE,
+    ),
+    "a pod template without its shape": (
+        GOOD | {"podTemplate": {"spec": {"containers": [{"name": "runtime", "resources": {"requests": 5}}]}}},
+        "spec.podTemplate.spec.containers[0].resources.requests: Invalid value",
+    ),
+    "a volume of the operator's own": (
+        GOOD | {"volumes": [{"name": "inferno-adapters", "emptyDir": {}}]},
+        "are the operator's own volumes",
     ),
     "too few replicas": (GOOD | {"replicas": -1}, "spec.replicas: Invalid value: -1"),
     "a percentage that is none": (GOOD | {"maxUnavailable": "all"}, "spec.maxUnavailable"),
