@@ -95,12 +95,14 @@ class Reconciler:
         cluster: Cluster,
         runtime_image: str,
         instance: str,
+        namespace: str | None = None,
         profiles: Profiles | None = None,
         autoscaler: Autoscaler | None = None,
     ) -> None:
         self._cluster = cluster
         self._runtime_image = runtime_image
         self._instance = instance
+        self._namespace = namespace
         self._profiles = profiles or {}
         self._autoscaler = autoscaler or Autoscaler(cluster.store)
         self._resizer = Resizer(cluster)
@@ -162,7 +164,10 @@ class Reconciler:
         """Brings the children about; ``known`` is what the status says of the model."""
         facts, fetched = conditions.facts_of(known), "sha256" in known
         try:
-            desired = await self._possible(manifests.render(model, self._runtime_image, facts, fetched=fetched))
+            rendered = manifests.render(
+                model, self._runtime_image, facts, fetched=fetched, operator_namespace=self._namespace
+            )
+            desired = await self._possible(rendered)
         except KindMissing as error:
             return await self._as_it_was(model, known, error)
         claim, *observed = await asyncio.gather(self._claim(model), *(self._observe(child) for child in desired))

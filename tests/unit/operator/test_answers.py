@@ -16,11 +16,11 @@ def refusal(status: int, reason: str = "", message: str = "said the API server",
     return error
 
 
-ENDING = {"details": {"causes": [{"reason": "NamespaceTerminating", "field": "metadata.namespace"}]}}
+ENDING = {"causes": [{"reason": "NamespaceTerminating", "field": "metadata.namespace"}]}
 # name: the answer, and what it is taken for
 CASES: dict[str, tuple[ApiException, type[ReconcileError]]] = {
     "not permitted": (refusal(403, "Forbidden"), RequestRejected),
-    "the namespace goes": (refusal(403, "Forbidden", **ENDING), Ending),
+    "the namespace goes": (refusal(403, "Forbidden", details=ENDING), Ending),
     "not valid": (refusal(422, "Invalid"), RequestRejected),
     "not understood": (refusal(400, "BadRequest"), RequestRejected),
     "a misspelt field": (refusal(500, message=".spec.x: field not declared in schema"), RequestRejected),

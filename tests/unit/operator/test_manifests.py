@@ -403,6 +403,21 @@ def test_the_longest_name_fits() -> None:
     assert all(len(value) <= 63 for child in rendered.values() for value in child["metadata"]["labels"].values())
 
 
+def policy(asked: dict[str, Any], operator_namespace: str | None) -> Any:
+    found = manifests.render(model({"network": {"policy": asked}}), IMAGE, operator_namespace=operator_namespace)
+    return next(each for each in found if each["kind"] == "NetworkPolicy")["spec"]["ingress"]
+
+
+def test_a_policy_lets_in_the_operator_from_its_own_namespace_alone() -> None:
+    [[operator]] = [rule["from"] for rule in policy({}, "inferno-system")]
+    assert operator["namespaceSelector"] == {"matchLabels": {"kubernetes.io/metadata.name": "inferno-system"}}
+    assert operator["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "operator"
+
+
+def test_a_policy_that_lets_in_nobody() -> None:
+    assert policy({}, None) == []
+
+
 def test_prometheus_understands_what_it_is_asked_of_a_model() -> None:
     made = render(WHERE_KNOWN)
     asked = [trigger["metadata"]["query"] for trigger in made["ScaledObject"]["spec"]["triggers"]]
