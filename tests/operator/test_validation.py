@@ -131,6 +131,13 @@ def dry_run(cluster: Cluster, spec: dict[str, Any], name: str = "tiny") -> dict[
     return stored
 
 
+def test_kubectl_explains_every_field(cluster: Cluster) -> None:
+    told = " ".join(cluster.kubectl("explain", "im.spec.autoscaling").split())
+    for text in ("Who decides:", "Default: Operator.", "Most pods.", "-required-"):
+        assert text in told
+    assert "<no description>" not in cluster.kubectl("explain", "im.spec")
+
+
 @pytest.mark.parametrize("case", WRONG)
 def test_refused(cluster: Cluster, case: str) -> None:
     spec, said = WRONG[case]

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import promql_parser
@@ -401,6 +402,26 @@ def test_the_longest_name_fits() -> None:
     rendered = render(name=longest)
     assert rendered["Service"]["metadata"]["name"] == longest
     assert all(len(value) <= 63 for child in rendered.values() for value in child["metadata"]["labels"].values())
+
+
+def test_a_change_of_the_profile_is_one_of_the_template() -> None:
+    """Also where the profiles differ in nothing but what pods can take on while they run."""
+    annotations = [
+        manifests.pod_template(replace(model(), profile=profile), IMAGE)["metadata"]["annotations"]
+        for profile in (None, "small", "large")
+    ]
+    assert [each.get(names.PROFILE) for each in annotations] == [None, "small", "large"]
+    assert len({each[names.TEMPLATE_DIGEST] for each in annotations}) == 3
+
+
+def test_what_pods_can_take_on_while_they_run_is_no_change_of_the_template() -> None:
+    def digest(**resources: Any) -> str:
+        return str(template({"resources": resources})["metadata"]["annotations"][names.TEMPLATE_DIGEST])
+
+    same = {digest(), digest(requests={"cpu": 1}), digest(limits={"memory": "1Gi", "cpu": 2})}
+    other = {digest(limits={"nvidia.com/gpu": 1}), digest(requests={"ephemeral-storage": "1Gi"})}
+    assert len(same) == 1
+    assert len(same | other) == 3
 
 
 def policy(asked: dict[str, Any], operator_namespace: str | None) -> Any:
