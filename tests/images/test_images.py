@@ -42,6 +42,18 @@ CPU_VARIANTS = {
 BUILD_TOOLS = ("ar", "as", "c++", "cc", "clang", "clang-19", "cmake", "g++", "gcc", "ld", "make", "ninja", "pip", "uv")
 
 LIST_BUILD_TOOLS = f"import shutil; print([name for name in {BUILD_TOOLS} if shutil.which(name)])"
+LIST_SHELLS = (
+    "import shutil; print([name for name in ('sh', 'bash', 'dash', 'apt-get', 'dpkg', 'perl') if shutil.which(name)])"
+)
+COUNT_BYTES = """
+import os
+inodes = {}
+for root in ("/bin", "/etc", "/lib", "/opt", "/usr", "/var/lib"):
+    for folder, _, files in os.walk(root):
+        found = (os.lstat(os.path.join(folder, file)) for file in files)
+        inodes |= {each.st_ino: each.st_size for each in found}
+print(sum(inodes.values()))
+"""
 LIST_SHARED_LIBRARIES = (
     "import pathlib, sysconfig; "
     "print(*sorted(path.name for path in pathlib.Path(sysconfig.get_path('platlib')).rglob('*.so')))"
@@ -115,6 +127,11 @@ def test_has_no_build_tools(engine: Engine, image: str) -> None:
 
 def test_runs_unprivileged_and_writes_nowhere(engine: Engine, image: str) -> None:
     assert python(engine, image, TRY_TO_WRITE) == ""
+
+
+def test_the_operator_has_what_it_needs_and_no_more(engine: Engine, operator: str) -> None:
+    assert python(engine, operator, LIST_SHELLS) == "[]"
+    assert int(python(engine, operator, COUNT_BYTES)) < 120_000_000
 
 
 def test_the_operator_starts(engine: Engine, operator: str) -> None:

@@ -89,12 +89,15 @@ class Namespace:
         return until(f"{count} new pods of {name}", look)
 
     def run(self, pod: Any) -> None:
-        """Plays the kubelet, of which there is none: the pod's container runs and is ready."""
+        """Plays the kubelet, of which there is none: the pod's container runs and is ready, with the resources that it asks
+        for.
+        """
         now = pod["metadata"]["creationTimestamp"]
+        given = pod["spec"]["containers"][0].get("resources", {})
         status = {
             "phase": "Running",
             "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": now}],
-            "containerStatuses": [_container(ready=True, state={"running": {"startedAt": now}})],
+            "containerStatuses": [_container(ready=True, state={"running": {"startedAt": now}}, resources=given)],
         }
         self.patch("pod", pod["metadata"]["name"], {"status": status}, "--subresource=status")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from tests.cluster.process import free_port
 from tests.cluster.waiting import until
@@ -96,9 +97,15 @@ class OperatorProcess:
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples that have these labels."""
+        return sum(sample.value for sample in self._samples(name) if labels.items() <= sample.labels.items())
+
+    def samples(self, name: str, label: str) -> dict[str, float]:
+        """A metric's samples by the value of a label."""
+        return {sample.labels[label]: sample.value for sample in self._samples(name)}
+
+    def _samples(self, name: str) -> list[Sample]:
         families = text_string_to_metric_families(self.get("/metrics")[1])
-        samples = (sample for family in families for sample in family.samples if sample.name == name)
-        return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
+        return [sample for family in families for sample in family.samples if sample.name == name]
 
     @property
     def writes(self) -> float:

@@ -99,6 +99,15 @@ def test_a_change_that_is_none_for_the_pods_does_not_roll_them(namespace: Namesp
     assert before["metadata"]["name"] in {pod["metadata"]["name"] for pod in namespace.pods()}
 
 
+def test_what_pods_take_on_while_they_serve_does_not_roll_them(namespace: Namespace) -> None:
+    namespace.serve()
+    [before] = namespace.pods()
+    namespace.model(server={"requestsPerMinute": 7, "logLevel": "debug"})
+    until("the change", lambda: served(namespace)["spec"].get("server", {}).get("requestsPerMinute") == 7)
+    namespace.until_condition("Ready", "True", "Serving")
+    assert [pod["metadata"]["name"] for pod in namespace.pods()] == [before["metadata"]["name"]]
+
+
 def test_scaled_to_zero_and_back(namespace: Namespace) -> None:
     namespace.serve()
     namespace.kubectl("scale", "im/tiny", "--replicas=0")

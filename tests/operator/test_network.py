@@ -14,6 +14,11 @@ from tests.operator.namespace import Namespace
 from tests.operator.process import OperatorProcess
 
 INGRESS = {"host": "tiny.example.com", "tlsSecretName": "tiny-tls"}
+SCALED_BY_KEDA = {
+    "maxReplicas": 4,
+    "by": "ScaledObject",
+    "prometheus": {"address": "http://prometheus.monitoring:9090"},
+}
 POLICY = {"allow": [{"namespaceSelector": {"matchLabels": {"team": "ml"}}}]}
 ROUTE = {"gateways": [{"name": "public", "namespace": "infra"}], "hostnames": ["tiny.example.com"]}
 
@@ -36,7 +41,7 @@ def definition(kind: Kind) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def operator(cluster: Cluster, start_operator: StartOperator) -> Iterator[OperatorProcess]:
-    """An operator in a cluster that knows the Gateway API and the Prometheus operator."""
+    """An operator in a cluster that knows the Gateway API, KEDA and the Prometheus operator."""
     if not cluster.owned:
         pytest.skip("the kinds of others are somebody else's")
     for kind in OPTIONAL:
@@ -67,6 +72,7 @@ pytestmark = pytest.mark.usefixtures("operator")
         ({"network": {"ingress": INGRESS}}, "ingress", "tiny"),
         ({"network": {"policy": POLICY}}, "networkpolicy", "tiny"),
         ({"network": {"httpRoute": ROUTE}}, "httproute", "tiny"),
+        ({"autoscaling": SCALED_BY_KEDA}, "scaledobject", "tiny"),
         ({"monitoring": {"serviceMonitor": True}}, "servicemonitor", "tiny"),
         ({"monitoring": {"prometheusRule": True}}, "prometheusrule", "tiny"),
     ],
@@ -115,6 +121,7 @@ def test_rest_is_quiet_with_all_of_them(namespace: Namespace, operator: Operator
         replicas=0,
         network={"headless": True, "ingress": INGRESS, "policy": POLICY, "httpRoute": ROUTE},
         monitoring={"serviceMonitor": True, "prometheusRule": True},
+        autoscaling=SCALED_BY_KEDA,
     )
     namespace.until_condition("Ready", "True", "ScaledToZero")
     until("the queue to be empty", lambda: operator.metric("inferno_operator_queue_depth") == 0)
@@ -128,5 +135,5 @@ def versions(namespace: Namespace) -> dict[str, str]:
     """Changes with any write to one of the model's objects."""
     kinds = ",".join(kind.plural for kind in (*CHILDREN, *OPTIONAL))
     found = namespace.list_all(kinds, "--selector=app.kubernetes.io/instance=tiny")
-    assert len(found) >= 9
+    assert len(found) >= 10
     return {f"{each['kind']} {each['metadata']['name']}": each["metadata"]["resourceVersion"] for each in found}

@@ -79,6 +79,18 @@ def test_a_pod_template_is_merged(namespace: Namespace) -> None:
     assert pod["priorityClassName"] == "system-node-critical"
 
 
+def test_null_in_it_takes_away(namespace: Namespace) -> None:
+    patch = {
+        "metadata": None,
+        "spec": {"priorityClassName": None, "containers": [{"name": "runtime", "resources": None}]},
+    }
+    resources = {"limits": {"memory": "1Gi"}}
+    namespace.model(podTemplate=patch, priorityClassName="system-node-critical", resources=resources)
+    pod = until("the Deployment", lambda: namespace.get("deployment", "tiny"))["spec"]["template"]["spec"]
+    assert "priorityClassName" not in pod
+    assert pod["containers"][0].get("resources", {}) == {}
+
+
 def test_a_misspelt_field_in_it_is_told(namespace: Namespace) -> None:
     namespace.model(podTemplate={"spec": {"hostNetwrok": True}})
     found = namespace.until_condition("Ready", "False", "RequestRejected")

@@ -145,6 +145,32 @@ def test_another_source_ends_the_fetch_of_the_one_before(namespace: Namespace) -
     until("the other Job alone", replaced)
 
 
+ADAPTERS = {
+    "file": "file:///opt/sql.gguf",
+    "hub": "hf://org/loras/sql.gguf",
+    "claim": "pvc://loras/sql.gguf",
+    "web": "https://loras.example/sql.gguf",
+    "bucket": "s3://loras/sql.gguf",
+    "image": "oci://registry.example/loras:1/sql.gguf",
+}
+
+
+def test_adapters_from_everywhere(namespace: Namespace) -> None:
+    adapters = [{"name": name, "source": source} for name, source in ADAPTERS.items()]
+    model = {"source": "file:///opt/models/tiny.gguf", "adapters": adapters}
+    namespace.model(model=model)
+    [pod] = namespace.until_pods(1)
+    assert [each["name"] for each in pod["spec"]["initContainers"]] == ["inspect", "fetch-adapters"]
+    statuses = [
+        {"name": name, "image": "i", "imageID": "i", "restartCount": 0, "ready": False, "state": state}
+        for name, state in (("inspect", INSPECTED), ("fetch-adapters", failed("NotFound", "no such adapter")))
+    ]
+    status = {"status": {"phase": "Pending", "initContainerStatuses": statuses}}
+    namespace.patch("pod", pod["metadata"]["name"], status, "--subresource=status")
+    found = namespace.until_condition("SourceResolved", "False", "NotFound")
+    assert "no such adapter" in found["message"]
+
+
 def test_too_little_memory(namespace: Namespace) -> None:
     namespace.model(resources={"limits": {"memory": "1Gi"}})
     [pod] = namespace.until_pods(1)

@@ -79,6 +79,13 @@ def test_a_route_in_a_cluster_without_the_gateway_api(namespace: Namespace) -> N
     namespace.until_pods(1)
 
 
+def test_a_scaled_object_in_a_cluster_without_keda(namespace: Namespace) -> None:
+    asked = {"maxReplicas": 4, "by": "ScaledObject", "prometheus": {"address": "http://prometheus:9090"}}
+    namespace.model(autoscaling=asked)
+    found = namespace.until_condition("Ready", "False", "KindMissing")
+    assert "install KEDA" in found["message"]
+
+
 def test_a_deployment_that_the_api_server_refuses(namespace: Namespace) -> None:
     namespace.model(nodeSelector={"not a label": "x"})
     found = namespace.until_condition("Ready", "False", "RequestRejected")

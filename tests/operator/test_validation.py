@@ -62,9 +62,21 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"model": GOOD["model"] | {"adapters": [ADAPTER | {"name": "a:b"}]}},
         "spec.model.adapters[0].name: Invalid value",
     ),
-    "an adapter from elsewhere": (
-        {"model": GOOD["model"] | {"adapters": [ADAPTER | {"source": "hf://org/repo/file.gguf"}]}},
-        "spec.model.adapters[0].source: Invalid value",
+    "an adapter from nowhere": (
+        {"model": GOOD["model"] | {"adapters": [ADAPTER | {"source": "ftp://example.com/sql.gguf"}]}},
+        "source must begin with pvc://",
+    ),
+    "an adapter that is a folder": (
+        {"model": GOOD["model"] | {"adapters": [ADAPTER | {"source": "hf://org/repo/"}]}},
+        rules.ADAPTER_MESSAGE,
+    ),
+    "a pod template without its shape": (
+        GOOD | {"podTemplate": {"spec": {"containers": [{"name": "runtime", "resources": {"requests": 5}}]}}},
+        "spec.podTemplate.spec.containers[0].resources.requests: Invalid value",
+    ),
+    "a volume of the operator's own": (
+        GOOD | {"volumes": [{"name": "inferno-adapters", "emptyDir": {}}]},
+        "are the operator's own volumes",
     ),
     "too few replicas": (GOOD | {"replicas": -1}, "spec.replicas: Invalid value: -1"),
     "a percentage that is none": (GOOD | {"maxUnavailable": "all"}, "spec.maxUnavailable"),
@@ -74,6 +86,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a host that is none": (GOOD | {"network": {"ingress": {"host": "no host"}}}, "spec.network.ingress.host"),
     "a route on no gateway": (GOOD | {"network": {"httpRoute": {"gateways": []}}}, "spec.network.httpRoute.gateways"),
+    "KEDA with nobody to ask": (
+        GOOD | {"autoscaling": {"maxReplicas": 2, "by": "ScaledObject"}},
+        "give prometheus, which KEDA asks",
+    ),
     "no pods at all": (GOOD | {"autoscaling": {"minReplicas": 0, "maxReplicas": 1}}, "spec.autoscaling.minReplicas"),
     "fewer than the least": (
         GOOD | {"autoscaling": {"minReplicas": 3, "maxReplicas": 2}},
@@ -113,6 +129,13 @@ def dry_run(cluster: Cluster, spec: dict[str, Any], name: str = "tiny") -> dict[
     command = ("create", "--dry-run=server", "--validate=strict", "--output=json", "--filename=-")
     stored: dict[str, Any] = json.loads(cluster.kubectl(*command, input=json.dumps(body)))
     return stored
+
+
+def test_kubectl_explains_every_field(cluster: Cluster) -> None:
+    told = " ".join(cluster.kubectl("explain", "im.spec.autoscaling").split())
+    for text in ("Who decides:", "Default: Operator.", "Most pods.", "-required-"):
+        assert text in told
+    assert "<no description>" not in cluster.kubectl("explain", "im.spec")
 
 
 @pytest.mark.parametrize("case", WRONG)

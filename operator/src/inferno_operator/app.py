@@ -34,10 +34,12 @@ _STOP_SECONDS: Final = 10.0
 class Options:
     """What the operator is told at its start.
 
-    ``namespaces``: none means all. ``lease_namespace``: None means no election.
+    ``namespaces``: none means all. ``own_namespace``: where it runs, None outside of a cluster. ``lease_namespace``: None
+    means no election.
     """
 
     runtime_image: str
+    own_namespace: str | None = None
     namespaces: tuple[str, ...] = ()
     lease_namespace: str | None = None
     health_port: int = 8080
@@ -106,7 +108,9 @@ class Operator:
         metrics.LEADER.set(1)
         options = self._options
         autoscaler = Autoscaler(connected.store, options.autoscale_seconds)
-        reconciler = Reconciler(connected, options.runtime_image, self._instance, options.profiles, autoscaler)
+        reconciler = Reconciler(
+            connected, options.runtime_image, self._instance, options.own_namespace, options.profiles, autoscaler
+        )
         self._controller = Controller(connected, reconciler, options.namespaces, options.resync_seconds, autoscaler)
         parts = {
             asyncio.create_task(self._controller.run(), name="controller"),

@@ -6,6 +6,7 @@ the loads of the last minutes, is kept in memory only, and without it nothing is
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ _log = logging.getLogger(__name__)
 AUTOSCALE_SECONDS: Final = 10.0
 _ANSWER_SECONDS: Final = 3.0
 _MOST_AT_ONCE: Final = 64
+_MOST_BYTES: Final = 1 << 20
 _RUNNING: Final = "inferno_num_requests_running"
 _WAITING: Final = "inferno_num_requests_waiting"
 _KV_USAGE: Final = "inferno_kv_cache_usage_ratio"
@@ -67,9 +69,7 @@ class Autoscaler:
 
     async def run(self, changed: Callable[[Key], None]) -> None:
         """Looks until cancelled; ``changed`` is told of each model whose count of pods is to change."""
-        connector = aiohttp.TCPConnector(limit=_MOST_AT_ONCE)
-        timeout = aiohttp.ClientTimeout(total=_ANSWER_SECONDS)
-        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+        async with client() as session:
             while True:
                 await asyncio.sleep(self._seconds)
                 for key in await asyncio.gather(*(self._look(session, key) for key in tuple(self._followed))):
@@ -79,7 +79,7 @@ class Autoscaler:
     async def _look(self, session: aiohttp.ClientSession, key: Key) -> Key | None:
         """The model, if it is to have more pods or fewer."""
         addresses = [address for pod in self._store.owned(key, POD.name) if (address := _address(pod))]
-        loads = await asyncio.gather(*(_load(session, address) for address in addresses))
+        loads = await asyncio.gather(*(ask(session, address) for address in addresses))
         followed = self._followed.get(key)
         if followed is None or not loads:
             return None
@@ -97,6 +97,14 @@ class Autoscaler:
         return key
 
 
+def client() -> aiohttp.ClientSession:
+    """Asks pods. What they answer is their owners' word: it is not followed elsewhere, nor unpacked."""
+    connector = aiohttp.TCPConnector(limit=_MOST_AT_ONCE)
+    timeout = aiohttp.ClientTimeout(total=_ANSWER_SECONDS)
+    headers = {"Accept-Encoding": "identity"}
+    return aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers, auto_decompress=False)
+
+
 def _address(pod: Mapping[str, Any]) -> str | None:
     """Where a pod that serves can be asked; one that only fetches cannot."""
     metadata, status = pod["metadata"], pod.get("status", {})
@@ -108,15 +116,25 @@ def _address(pod: Mapping[str, Any]) -> str | None:
     return f"[{address}]" if ":" in address else address
 
 
-async def _load(session: aiohttp.ClientSession, address: str) -> Load | None:
+async def ask(session: aiohttp.ClientSession, address: str) -> Load | None:
+    """What a pod has to do; None where it does not say."""
     try:
-        async with session.get(f"http://{address}:{names.PORT}/metrics") as answer:
+        async with session.get(f"http://{address}:{names.PORT}/metrics", allow_redirects=False) as answer:
             answer.raise_for_status()
-            return parse((await answer.text(errors="replace")).splitlines())
+            return parse((await _page(answer)).splitlines())
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
         metrics.SCRAPE_FAILURES.inc()
         _log.debug("the pod at %s does not say what it has to do: %s", address, error or type(error).__name__)
         return None
+
+
+async def _page(answer: aiohttp.ClientResponse) -> str:
+    page = bytearray()
+    async for chunk in answer.content.iter_any():
+        page += chunk
+        if len(page) > _MOST_BYTES:
+            raise ValueError(f"the page has more than {_MOST_BYTES} bytes")
+    return page.decode(errors="replace")
 
 
 def parse(lines: Iterable[str]) -> Load | None:
@@ -125,7 +143,10 @@ def parse(lines: Iterable[str]) -> Load | None:
     for line in lines:
         name = line.partition("{")[0].partition(" ")[0]
         if name in (_RUNNING, _WAITING, _KV_USAGE):
-            found[name] = found.get(name, 0.0) + float(line.rsplit(" ", 1)[1])
+            value = float(line.rsplit(" ", 1)[-1])
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name} cannot be {value}")
+            found[name] = found.get(name, 0.0) + value
     if _RUNNING not in found:
         return None
     return Load(found[_RUNNING], found.get(_WAITING, 0.0), found.get(_KV_USAGE, 0.0))

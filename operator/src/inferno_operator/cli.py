@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     )
     run.add_argument(
         "--lease-namespace",
-        default=os.environ.get("POD_NAMESPACE") or _own_namespace(),
+        default=_own_namespace() or "default",
         help="namespace of the Lease that says which replica acts; also $POD_NAMESPACE",
     )
     run.add_argument("--no-leader-election", action="store_true", help="act at once; only where no other replica runs")
@@ -94,6 +94,7 @@ def _run(options: argparse.Namespace) -> int:
     settings = Options(
         runtime_image=options.runtime_image,
         namespaces=() if "all" in options.namespace else tuple(dict.fromkeys(options.namespace)),
+        own_namespace=_own_namespace(),
         lease_namespace=None if options.no_leader_election else options.lease_namespace,
         health_port=options.health_port,
         resync_seconds=options.resync_seconds,
@@ -107,11 +108,14 @@ def _run(options: argparse.Namespace) -> int:
     return asyncio.run(run())
 
 
-def _own_namespace() -> str:
+def _own_namespace() -> str | None:
+    """Where this runs; None outside of a cluster."""
+    if given := os.environ.get("POD_NAMESPACE"):
+        return given
     try:
         return _ACCOUNT_NAMESPACE.read_text(encoding="utf-8").strip()
     except OSError:
-        return "default"
+        return None
 
 
 def _profiles(path: str) -> "Profiles":

@@ -18,9 +18,10 @@ from kubernetes.aio.dynamic.resource import Resource
 
 from inferno_operator import metrics
 from inferno_operator.api import names
-from inferno_operator.api.kinds import KINDS, Kind
+from inferno_operator.api.kinds import KINDS, POD, Kind
 from inferno_operator.api.resource import Key
-from inferno_operator.errors import Conflict, RequestRejected, TransientError
+from inferno_operator.errors import Conflict, Ending, RequestRejected, TransientError
+from inferno_operator.stopwatch import waiting
 from inferno_operator.store import Object, Packed, Store, version_of
 
 READ_SECONDS: Final = 15.0
@@ -30,6 +31,8 @@ _LIST_LIMIT: Final = 500
 _LOG_LINES, _LOG_BYTES = 20, 16_384
 # What server-side apply says of a misspelt field, with status 500.
 _UNKNOWN_FIELD: Final = "field not declared in schema"
+# The cause that the API server gives where a namespace goes.
+_ENDING: Final = "NamespaceTerminating"
 _SERVED_SECONDS: Final = 300.0
 _LONGEST_RETRY_AFTER: Final = 60.0
 # 401: the token has expired, and the next one lies in its file already. 410: a list took too long to be read on.
@@ -81,18 +84,19 @@ class Cluster:
             if not token:
                 return listed, at
 
-    async def serves(self, kind: Kind) -> bool:
-        """Whether the API server knows a kind; what it said is believed for some minutes."""
-        said, until = self._served.get(kind.name, (False, 0.0))
+    async def serves(self, kind: Kind, subresource: str | None = None) -> bool:
+        """Whether the API server knows a kind, or a subresource of it; what it said is believed for some minutes."""
+        name = f"{kind.plural}/{subresource}" if subresource else kind.plural
+        said, until = self._served.get(name, (False, 0.0))
         if time.monotonic() < until:
             return said
-        path = f"/apis/{kind.group}/{kind.version}"
         try:
+            path = f"/{'apis' if kind.group else 'api'}/{kind.api_version}"
             found = await self._call(self._dynamic.request, "get", path, seconds=READ_SECONDS)
-            said = any(resource["name"] == kind.plural for resource in found.get("resources", ()))
+            said = any(resource["name"] == name for resource in found.get("resources", ()))
         except _NotFound:
             said = False
-        self._served[kind.name] = (said, time.monotonic() + _SERVED_SECONDS)
+        self._served[name] = (said, time.monotonic() + _SERVED_SECONDS)
         return said
 
     async def check_served(self, kind: Kind, namespace: str | None) -> None:
@@ -148,6 +152,27 @@ class Cluster:
         except _NotFound:
             return
         metrics.API_WRITES.labels("delete", kind).inc()
+
+    async def resize(self, pod: Mapping[str, Any], container: str, resources: Mapping[str, Any]) -> None:
+        """Tells a pod that runs to go on with other resources."""
+        resource = _resource(POD.name, self._dynamic).subresources["resize"]
+        body = {
+            "kind": POD.name,
+            "metadata": {name: pod["metadata"][name] for name in ("name", "namespace", "uid")},
+            "spec": {"containers": [{"name": container, "resources": resources}]},
+        }
+        self._learn(POD.name, await self._write("resize", body, self._dynamic.patch, resource=resource))
+
+    async def replica_sets(self, deployment: Mapping[str, Any]) -> list[Object]:
+        """The ReplicaSets with the labels of a Deployment's pods."""
+        metadata = deployment["metadata"]
+        selector = ",".join(f"{name}={text}" for name, text in deployment["spec"]["selector"]["matchLabels"].items())
+        found = await self._list("ReplicaSet", metadata["namespace"], label_selector=selector, limit=_LIST_LIMIT)
+        return list(found.get("items") or ())
+
+    async def replace_replica_set(self, body: Mapping[str, Any]) -> None:
+        """Replaces a ReplicaSet that has not changed since it was read. Raises Conflict if it has."""
+        await self._write("replace", {"kind": "ReplicaSet", "apiVersion": "apps/v1", **body}, self._dynamic.replace)
 
     async def create_once(self, manifest: Mapping[str, Any]) -> None:
         """Creates the object unless there is one of that name."""
@@ -210,7 +235,8 @@ class Cluster:
     async def _call(self, method: Callable[..., Any], *args: Any, seconds: float, **options: Any) -> Object:
         timeout = aiohttp.ClientTimeout(total=seconds)
         try:
-            answer: Object = await method(*args, serializer=_as_it_is, _request_timeout=timeout, **options)
+            with waiting():
+                answer: Object = await method(*args, serializer=_as_it_is, _request_timeout=timeout, **options)
         except ApiException as error:
             raise _translated(error) from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -238,7 +264,9 @@ class _AlreadyExists(Conflict):
 
 def _resource(kind: str, dynamic: DynamicClient) -> Resource:
     served = KINDS[kind]
-    subresources = {"status": {"name": f"{served.plural}/status", "kind": kind, "namespaced": True}}
+    subresources = {
+        name: {"name": f"{served.plural}/{name}", "kind": kind, "namespaced": True} for name in ("status", "resize")
+    }
     return Resource(
         kind=kind,
         namespaced=True,
@@ -264,6 +292,8 @@ def _translated(error: ApiException) -> TransientError | RequestRejected:
         return _AlreadyExists(said)
     if error.status == 409:
         return Conflict(said)
+    if error.status == 403 and _ENDING in str(error.body):
+        return Ending(said)
     if _UNKNOWN_FIELD in said:
         return RequestRejected(said)
     if error.status in _MAY_PASS or error.status is None or error.status >= 500:

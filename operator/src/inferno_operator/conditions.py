@@ -31,6 +31,8 @@ RESOURCES_FIT: Final = "ResourcesFit"
 AVAILABLE: Final = "Available"
 PROGRESSING: Final = "Progressing"
 DEGRADED: Final = "Degraded"
+RESIZING: Final = "Resizing"
+"""A reason of Progressing and Ready."""
 READY: Final = "Ready"
 
 SCALED_TO_ZERO: Final = "ScaledToZero"
@@ -40,7 +42,7 @@ UNWATCHED: Final = frozenset({_CLAIM_NOT_FOUND, _CLAIM_LOST})
 """Reasons of SourceResolved that may go without any watch telling: others' claims are not watched."""
 FETCHING: Final = "Fetching"
 _FETCHED, _SERVING = "Fetched", "Serving"
-_UNEVENTFUL: Final = frozenset({"RollingOut", SCALED_TO_ZERO, SUSPENDED})
+_UNEVENTFUL: Final = frozenset({"RollingOut", RESIZING, SCALED_TO_ZERO, SUSPENDED})
 _NOT_UNDERSTOOD: Final = "the spec was not understood, so nothing was looked at"
 _MESSAGE_LENGTH: Final = 4096
 # Why a fetch failed, where the files were had and are not what they should be.
@@ -97,6 +99,7 @@ class Outcome:
     preparation: Preparation = field(default_factory=Preparation)
     model: Mapping[str, Any] = field(default_factory=dict)
     profile: Choice | None = None
+    resizing: str | None = None  # how far pods are that are given other resources while they run
     news: tuple[News, ...] = ()
     recheck: float | None = None  # seconds until the next look, for what no watch will report
 
@@ -112,10 +115,13 @@ def counts(outcome: Outcome) -> Replicas:
         return Replicas(wanted)
     status = deployment.get("status", {})
     current = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
+    total = status.get("replicas", 0)
+    # While pods are being resized their Deployment does not take them for its own for a moment.
+    updated = total if outcome.resizing else status.get("updatedReplicas", 0) if current else 0
     return Replicas(
         wanted,
-        total=status.get("replicas", 0),
-        updated=status.get("updatedReplicas", 0) if current else 0,
+        total=total,
+        updated=updated,
         ready=status.get("readyReplicas", 0),
         available=status.get("availableReplicas", 0),
     )
@@ -168,6 +174,12 @@ def _observed(outcome: Outcome) -> dict[str, Any]:
     model = {**outcome.model, "source": outcome.spec.model.source, **memory}
     progress = outcome.preparation.progress
     return {"model": model} | ({"fetch": progress.wire()} if progress else {})
+
+
+def resizing_since(status: Mapping[str, Any]) -> datetime | None:
+    """Since when pods are being resized, as of a status; None if they are not."""
+    progressing = condition(status, PROGRESSING) or {}
+    return datetime.fromisoformat(progressing["lastTransitionTime"]) if progressing.get("reason") == RESIZING else None
 
 
 def became_ready(previous: Mapping[str, Any], status: Mapping[str, Any], made: str) -> float | None:
@@ -358,6 +370,8 @@ def _available(outcome: Outcome, replicas: Replicas) -> Verdict:
 def _progressing(outcome: Outcome, replicas: Replicas) -> Verdict:
     if outcome.error is not None:
         return Verdict(PROGRESSING, "False", outcome.error.reason, str(outcome.error))
+    if outcome.resizing:
+        return Verdict(PROGRESSING, "True", RESIZING, outcome.resizing)
     if replicas.complete:
         if replicas.wanted == 0:
             return Verdict(PROGRESSING, "False", _why_none(outcome), "no pod is wanted, and none is left")
@@ -414,7 +428,7 @@ def _why_none(outcome: Outcome) -> str:
 
 def _ready(outcome: Outcome, replicas: Replicas, resolved: Verdict, progressing: Verdict) -> Verdict:
     """The most telling reason first: what somebody has to do something about, then what only takes time."""
-    if outcome.error is None and replicas.complete:
+    if outcome.error is None and replicas.complete and not outcome.resizing:
         if outcome.spec and outcome.spec.suspend:
             return Verdict(READY, "False", SUSPENDED, "spec.suspend is true; the model is not served")
         if replicas.wanted == 0:

@@ -34,6 +34,7 @@ _KEPT = (
     "minItems",
     "maxItems",
     "required",
+    "nullable",
 )
 
 

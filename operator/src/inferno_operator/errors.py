@@ -3,6 +3,7 @@
 ReconcileError
  +-- TransientError      the cluster could not answer just now: try again soon, say nothing to the user
  |    +-- Conflict       somebody else has just written the same object
+ |    +-- Ending         the namespace goes, and the model with it
  +-- TerminalError       it will go wrong again until somebody changes something: tell the user, look again now and then
       +-- InvalidSpec
       +-- UnknownProfile
@@ -37,6 +38,12 @@ class Conflict(TransientError):
     """Somebody else has just written the same object."""
 
     reason = "Conflict"
+
+
+class Ending(TransientError):
+    """The namespace is on its way out, so nothing is made in it any more; in a moment there is no model either."""
+
+    reason = "NamespaceTerminating"
 
 
 class TerminalError(ReconcileError):

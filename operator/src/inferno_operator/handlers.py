@@ -4,7 +4,9 @@ Only ``on.event`` is used, for which kopf keeps no state of its own: it leaves n
 resource. None is needed either, since Kubernetes deletes the children of a deleted model by their owner references.
 """
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import kopf
@@ -54,7 +56,14 @@ async def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
 @kopf.on.login()
 async def login(**arguments: Any) -> kopf.ConnectionInfo | None:
     """The credentials of the pod that this runs in, or those of a kubeconfig."""
-    return kopf.login_with_service_account(**arguments) or kopf.login_with_kubeconfig(**arguments)
+    own = kopf.login_with_service_account(**arguments)
+    return replace(own, server=own_server(os.environ)) if own else kopf.login_with_kubeconfig(**arguments)
+
+
+def own_server(environment: Mapping[str, str]) -> str:
+    """The API server of the cluster that this runs in. kopf asks the cluster's DNS for it, which may be what is broken."""
+    host, port = environment["KUBERNETES_SERVICE_HOST"], environment["KUBERNETES_SERVICE_PORT"]
+    return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
 
 
 async def changed(event: kopf.RawEvent, memo: Any, param: Any = None, **_: Any) -> None:

@@ -2,10 +2,16 @@
 
 from prometheus_client import Counter, Gauge, Histogram
 
+_PASS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 RECONCILE_SECONDS = Histogram(
     "inferno_operator_reconcile_duration_seconds",
     "Seconds that one reconciliation took.",
-    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+    buckets=_PASS_BUCKETS,
+)
+RECONCILE_OWN_SECONDS = Histogram(
+    "inferno_operator_reconcile_own_seconds",
+    "Seconds that one reconciliation took, without those in which it waited for the Kubernetes API.",
+    buckets=_PASS_BUCKETS,
 )
 RECONCILES = Counter(
     "inferno_operator_reconciles_total",

@@ -10,7 +10,7 @@ from inferno_operator.api import names
 # What a container passes through on its way up.
 _USUAL: Final = frozenset({"ContainerCreating", "PodInitializing"})
 # Containers whose end is what is wanted of them.
-_PREPARING: Final = frozenset({names.INSPECT_CONTAINER, names.FETCH_CONTAINER})
+_PREPARING: Final = frozenset({names.INSPECT_CONTAINER, names.FETCH_CONTAINER, names.ADAPTERS_CONTAINER})
 _CRASH_LOOP: Final = "CrashLoopBackOff"
 
 

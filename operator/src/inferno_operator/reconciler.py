@@ -35,6 +35,7 @@ from inferno_operator.plan import Apply, Conflict, plan, prune
 from inferno_operator.pods import Problem, first_problem
 from inferno_operator.preparation import Preparation
 from inferno_operator.profiles import Choice, Profiles
+from inferno_operator.resizer import Resizer, Resizing
 from inferno_operator.store import Object
 from inferno_runtime.models.facts import ModelFacts
 from inferno_runtime.sources import ClaimSource
@@ -43,6 +44,11 @@ _log = logging.getLogger(__name__)
 
 # What no watch tells is looked at again meanwhile: a claim that a model waits for, and the log of a fetch.
 RECHECK_SECONDS: Final = 10.0
+# Of the kinds that a cluster need not know, those without which the model would not be as it asks to be.
+_PROMISED: Final = {
+    "HTTPRoute": "install the Gateway API, or remove spec.network.httpRoute",
+    "ScaledObject": "install KEDA, or change spec.autoscaling.by",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +64,10 @@ class Pass:
 
 def _named(manifest: Mapping[str, Any]) -> tuple[str, str]:
     return manifest["kind"], manifest["metadata"]["name"]
+
+
+def _soonest(*times: float | None) -> float | None:
+    return min((each for each in times if each is not None), default=None)
 
 
 def _any_of(kind: Kind, manifests: list[Object]) -> bool:
@@ -85,14 +95,17 @@ class Reconciler:
         cluster: Cluster,
         runtime_image: str,
         instance: str,
+        namespace: str | None = None,
         profiles: Profiles | None = None,
         autoscaler: Autoscaler | None = None,
     ) -> None:
         self._cluster = cluster
         self._runtime_image = runtime_image
         self._instance = instance
+        self._namespace = namespace
         self._profiles = profiles or {}
         self._autoscaler = autoscaler or Autoscaler(cluster.store)
+        self._resizer = Resizer(cluster)
 
     async def reconcile(self, key: Key) -> Pass:
         """One pass.
@@ -106,10 +119,8 @@ class Reconciler:
         outcome = await self._bring_about(body)
         reported = await self._report(body, outcome)
         source = conditions.condition(reported, conditions.SOURCE_RESOLVED) or {}
-        later = [outcome.recheck] if outcome.recheck is not None else []
-        if source.get("reason") in conditions.UNWATCHED or outcome.preparation.fetching:
-            later.append(RECHECK_SECONDS)
-        return Pass(min(later, default=None), outcome.error)
+        unwatched = source.get("reason") in conditions.UNWATCHED or outcome.preparation.fetching
+        return Pass(_soonest(outcome.recheck, RECHECK_SECONDS if unwatched else None), outcome.error)
 
     async def _bring_about(self, body: Object) -> Outcome:
         identity = Identity.of(body)
@@ -125,9 +136,14 @@ class Reconciler:
         except UnknownProfile as error:
             return await self._as_it_was(model, known, error)
         spec, news = self._scale(identity.key, placement.spec, body.get("status", {}))
-        outcome = await self._bring_about_placed(Model(identity, spec), known)
-        later = [each for each in (outcome.recheck, placement.recheck) if each is not None]
-        return replace(outcome, profile=placement.choice, recheck=min(later, default=None), news=placement.news + news)
+        placed = Model(identity, spec, placement.choice.name if placement.choice else None)
+        outcome = await self._bring_about_placed(placed, known, body.get("status", {}))
+        return replace(
+            outcome,
+            profile=placement.choice,
+            recheck=_soonest(outcome.recheck, placement.recheck),
+            news=placement.news + news + outcome.news,
+        )
 
     async def _as_it_was(self, model: Model, known: dict[str, Any], error: TerminalError) -> Outcome:
         """Nothing can be done for the model; what serves it serves on."""
@@ -144,37 +160,58 @@ class Reconciler:
         replicas, news = self._autoscaler.follow(key, spec, status)
         return spec.model_copy(update={"replicas": replicas}), (news,) if news else ()
 
-    async def _bring_about_placed(self, model: Model, known: dict[str, Any]) -> Outcome:
+    async def _bring_about_placed(self, model: Model, known: dict[str, Any], status: Mapping[str, Any]) -> Outcome:
         """Brings the children about; ``known`` is what the status says of the model."""
         facts, fetched = conditions.facts_of(known), "sha256" in known
         try:
-            desired = await self._possible(manifests.render(model, self._runtime_image, facts, fetched=fetched))
+            rendered = manifests.render(
+                model, self._runtime_image, facts, fetched=fetched, operator_namespace=self._namespace
+            )
+            desired = await self._possible(rendered)
         except KindMissing as error:
             return await self._as_it_was(model, known, error)
         claim, *observed = await asyncio.gather(self._claim(model), *(self._observe(child) for child in desired))
         children = {_named(child): found for child, found in zip(desired, observed, strict=True)}
         serving = ("Deployment", model.identity.name)
+        resizing = await self._resize(model, desired, children[serving], status)
+        desired = [resizing.manifest if _named(child) == serving else child for child in desired]
         try:
             await self._apply(model, desired, children)
         except TerminalError as error:
             return Outcome(model.spec, children[serving], claim, error=error, model=known)
-        outcome = Outcome(model.spec, children[serving], claim, model=known)
+        outcome = Outcome(
+            model.spec,
+            children[serving],
+            claim,
+            model=known,
+            resizing=resizing.message,
+            recheck=resizing.recheck,
+            news=resizing.news,
+        )
         prefetching = any(child["kind"] == "Job" for child in desired)
         if conditions.counts(outcome).complete and facts and not prefetching:
             return outcome
         problem, prepared = await self._look_at_pods(model, desired)
         learnt = conditions.learnt(known, prepared)
         # What the pods have found out changes what is desired, and no watch tells of our own status.
-        recheck = 0.0 if learnt != known else None
+        recheck = _soonest(outcome.recheck, 0.0 if learnt != known else None)
         return replace(outcome, problem=problem, preparation=prepared, model=learnt, recheck=recheck)
+
+    async def _resize(
+        self, model: Model, desired: list[Object], observed: Object | None, status: Mapping[str, Any]
+    ) -> Resizing:
+        """What is made of the Deployment for now, where its pods are to have other resources."""
+        [deployment] = [child for child in desired if child["kind"] == "Deployment"]
+        since = conditions.resizing_since(status)
+        seconds = (datetime.now(UTC) - since).total_seconds() if since else 0.0
+        return await self._resizer.step(model.identity, deployment, observed, seconds)
 
     async def _possible(self, desired: list[Object]) -> list[Object]:
         """``desired`` without what is only for clusters that know of it. Raises KindMissing where that was a promise."""
         missing = {kind.name for kind in OPTIONAL if _any_of(kind, desired) and not await self._cluster.serves(kind)}
-        if "HTTPRoute" in missing:
-            raise KindMissing(
-                "the cluster does not know HTTPRoutes: install the Gateway API, or remove spec.network.httpRoute"
-            )
+        for kind, remedy in _PROMISED.items():
+            if kind in missing:
+                raise KindMissing(f"the cluster does not know {kind}s: {remedy}")
         return [child for child in desired if child["kind"] not in missing]
 
     def _place(self, model: Model, facts: ModelFacts | None, status: Mapping[str, Any]) -> Placed:
@@ -184,7 +221,7 @@ class Reconciler:
         if choice is None or choice.next is None:
             return Placed(spec, choice)
         pods = self._cluster.store.owned(model.identity.key, POD.name)
-        template = manifests.pod_template(Model(model.identity, spec), self._runtime_image, facts)
+        template = manifests.pod_template(Model(model.identity, spec, choice.name), self._runtime_image, facts)
         since = profiles.no_node_since(pods, template["metadata"]["annotations"][names.TEMPLATE_DIGEST])
         if since is None:
             return Placed(spec, choice)

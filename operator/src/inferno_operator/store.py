@@ -21,7 +21,16 @@ Object = dict[str, Any]
 _GRAVES: Final = 10_000
 _FAST: Final = 1
 # The parts of a pod that tell how it is and where.
-_POD_METADATA: Final = ("name", "namespace", "uid", "labels", "annotations", "ownerReferences", "deletionTimestamp")
+_POD_METADATA: Final = (
+    "name",
+    "namespace",
+    "uid",
+    "generation",
+    "labels",
+    "annotations",
+    "ownerReferences",
+    "deletionTimestamp",
+)
 _POD_STATUS: Final = (
     "phase",
     "reason",
@@ -152,12 +161,20 @@ def owner_of(kind: str, body: Mapping[str, Any]) -> Key:
 def _essence(kind: str, body: Mapping[str, Any]) -> Object:
     """The object without what nobody asks for: who owns which field is most of it."""
     metadata = dict(body["metadata"])
+    managers = [
+        {"manager": name} for name in dict.fromkeys(each.get("manager") for each in metadata.get("managedFields", ()))
+    ]
     if kind == POD.name:
         status = body.get("status", {})
+        sizes = [
+            {"name": each["name"], "resources": each["resources"]}
+            for each in body.get("spec", {}).get("containers", ())
+            if each.get("resources")
+        ]
         return {
-            "metadata": {name: metadata[name] for name in _POD_METADATA if name in metadata},
+            "metadata": {name: metadata[name] for name in _POD_METADATA if name in metadata}
+            | {"managedFields": managers},
+            "spec": {"containers": sizes},
             "status": {name: status[name] for name in _POD_STATUS if name in status},
         }
-    managers = dict.fromkeys(entry.get("manager") for entry in metadata.get("managedFields", ()))
-    metadata["managedFields"] = [{"manager": manager} for manager in managers]
-    return {**body, "metadata": metadata}
+    return {**body, "metadata": metadata | {"managedFields": managers}}

@@ -80,7 +80,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     """Serve, and exit with the server's code; 1 and one line when the models cannot be served."""
     arguments = parser().parse_args(argv)
-    if arguments.command in ("fetch", "inspect"):
+    if arguments.command in ("fetch", "fetch-adapters", "inspect"):
         sys.exit(_fetch_command(arguments))
     try:
         stated = configuration(arguments)
@@ -116,8 +116,11 @@ def _fetch_command(arguments: argparse.Namespace) -> int:
 
 
 def _fetched(config: RuntimeConfig) -> RuntimeConfig:
-    """The configuration with every model on this machine; those that are elsewhere are fetched."""
-    if all(served.model.source.startswith("file:") for served in config.models):
+    """The configuration with every model and adapter on this machine; those that are elsewhere are fetched."""
+    models = [served.model for served in config.models]
+    sources = [model.source for model in models]
+    sources += [adapter.source for model in models for adapter in model.adapters]
+    if all(source.startswith("file:") for source in sources):
         return config
     from inferno_runtime.fetch import command
     from inferno_runtime.fetch.errors import FetchError

@@ -35,10 +35,9 @@ class AdapterConfig(Config):
         description="Clients ask for the model with this adapter as MODEL:NAME.",
     )
     source: str = Field(
+        min_length=1,
         max_length=1024,
-        pattern="^file:///.+$",
-        description="Where the adapter is: `file:///PATH` of a GGUF file, as convert_lora_to_gguf.py of llama.cpp makes it. "
-        "In a cluster the path is one in the pod: `file:///models/PATH` lies in the claim of a pvc:// source.",
+        description="Where the adapter is, a GGUF file, as convert_lora_to_gguf.py of llama.cpp makes it: `file:///PATH`, or an https://, hf:// or s3:// source, which is fetched first, with the model's credentials.",
     )
     sha256: str | None = Field(
         default=None,

@@ -11,14 +11,16 @@ import pytest
 
 from inferno_operator.preparation import parse_progress
 from inferno_runtime import cli
-from inferno_runtime.config import ModelConfig, RuntimeConfig, ServedModel
+from inferno_runtime.config import AdapterConfig, ModelConfig, RuntimeConfig, ServedModel
 from inferno_runtime.fetch import command, report
+from inferno_runtime.fetch.cache import Cache
 from inferno_runtime.fetch.errors import BadSource, NotFound
 from inferno_runtime.fetch.progress import Progress
 from inferno_runtime.models.source import DEFAULT_MODEL, locate
 from tests.unit.fetch.web import Web
 
 MODEL = DEFAULT_MODEL.read_bytes()
+ADAPTER = b"GGUF, or the beginning of one"
 DIGEST = hashlib.sha256(MODEL).hexdigest()
 
 
@@ -105,8 +107,53 @@ def test_inspect_adapters(last_words: Path, tmp_path: Path) -> None:
     given = [f"--adapter={source}" for source in (adapter.as_uri(), adapter.as_uri(), "file:///nowhere/terse.gguf")]
     assert run("inspect", DEFAULT_MODEL.as_uri(), *given) == 0
     assert json.loads(last_words.read_text())["model"]["adapterBytes"] == 2000
-    assert run("inspect", DEFAULT_MODEL.as_uri(), "--adapter=hf://owner/repository/sql.gguf") == 1
+    assert run("inspect", DEFAULT_MODEL.as_uri(), "--adapter=pvc://claim/sql.gguf") == 1
     assert json.loads(last_words.read_text())["reason"] == "BadSource"
+
+
+def test_inspect_adapters_that_are_elsewhere(bucket: Web, last_words: Path) -> None:
+    given = ["--adapter=s3://models/sql.gguf", f"--endpoint={bucket.url}"]
+    bucket.files["/models/sql.gguf"] = ADAPTER
+    assert run("inspect", "s3://models/tiny.gguf", *given) == 0
+    assert json.loads(last_words.read_text())["model"]["adapterBytes"] == len(ADAPTER)
+
+
+def test_fetch_adapters(bucket: Web, tmp_path: Path, last_words: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", bucket.url)
+    bucket.files |= {"/models/a/sql.gguf": ADAPTER, "/models/b/sql.gguf": ADAPTER + b"other"}
+    folder = tmp_path / "adapters"
+    folder.mkdir()
+    digest = hashlib.sha256(ADAPTER).hexdigest()
+    words = [f"--adapter=one=s3://models/a/sql.gguf#{digest}", "--adapter=two=s3://models/b/sql.gguf"]
+    words += [f"--cache={tmp_path / 'cache'}", f"--folder={folder}", "--user=demo/tiny"]
+    for fetched in (2 * len(ADAPTER) + 5, 0):
+        assert run("fetch-adapters", *words) == 0
+        assert json.loads(last_words.read_text()) == {"adapters": 2, "fetchedBytes": fetched}
+    assert (folder / "one.gguf").read_bytes() == ADAPTER
+    assert (folder / "two.gguf").read_bytes() == ADAPTER + b"other"
+    assert len(list(Cache(tmp_path / "cache").records("uses"))) == 2, "each is in use on its own"
+
+
+UNFIT: dict[str, tuple[str, str]] = {
+    "another digest": ("s3://models/sql.gguf#" + "0" * 64, "DigestMismatch"),
+    "not there": ("s3://models/none.gguf", "NotFound"),
+    "no GGUF file": ("s3://models/notes.gguf", "NoModel"),
+    "a folder": ("s3://models/several/", "BadSource"),
+    "here already": ("file:///sql.gguf", "BadSource"),
+    "of a cluster": ("pvc://claim/sql.gguf", "BadSource"),
+}
+
+
+@pytest.mark.parametrize("case", UNFIT)
+def test_an_adapter_that_cannot_be_had(
+    bucket: Web, tmp_path: Path, last_words: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", bucket.url)
+    bucket.files |= {"/models/sql.gguf": ADAPTER, "/models/notes.gguf": b"some text"}
+    bucket.files |= {f"/models/several/{name}.gguf": ADAPTER for name in "ab"}
+    source, reason = UNFIT[case]
+    assert run("fetch-adapters", f"--adapter=sql={source}", f"--cache={tmp_path / 'cache'}") == 1
+    assert json.loads(last_words.read_text())["reason"] == reason
 
 
 def test_a_long_message_is_cut_where_a_character_ends(last_words: Path) -> None:
@@ -126,6 +173,15 @@ def test_a_laptop_fetches_what_it_serves(bucket: Web, tmp_path: Path) -> None:
         local = command.localized(config, tmp_path / "cache").models[0].model
         assert locate(local).read_bytes() == MODEL
     assert command.localized(served("file:///m.gguf")) == served("file:///m.gguf")
+    bucket.files["/models/sql.gguf"] = ADAPTER
+    adapters = [
+        AdapterConfig(name="sql", source="s3://models/sql.gguf"),
+        AdapterConfig(name="b", source="file:///b.gguf"),
+    ]
+    config = served("s3://models/tiny.gguf", endpoint=bucket.url, adapters=adapters)
+    fetched, beside = command.localized(config, tmp_path / "cache").models[0].model.adapters
+    assert Path(fetched.source.removeprefix("file://")).read_bytes() == ADAPTER
+    assert beside == adapters[1]
     for source, error in (("pvc://models/m.gguf", BadSource), ("s3://models/none.gguf", NotFound)):
         with pytest.raises(error):
             command.localized(served(source, endpoint=bucket.url), tmp_path / "cache")

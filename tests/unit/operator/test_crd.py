@@ -1,3 +1,4 @@
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,26 @@ def test_kubectl_explain_reads_well(path: str) -> None:
     optional_setting = path.startswith(".spec.") and path.rpartition(".")[2] not in required
     if optional_setting and "properties" not in field:
         assert "Default:" in description, "say what happens when it is left out"
+
+
+# What the resource counts in; a preference is a number from 1 to 100.
+_UNITS = re.compile(
+    r"\b(bytes|KiB|MiB|(milli)?seconds|percent|tokens|sequences|requests|responses|streams|threads|layers|pods|values|"
+    r"multiples|unit|1 to 100)\b",
+    re.IGNORECASE,
+)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        path
+        for path, field in FIELDS.items()
+        if path.startswith(".spec.") and (field.get("type") in ("integer", "number") or "anyOf" in field)
+    ],
+)
+def test_a_number_says_what_it_counts(path: str) -> None:
+    assert _UNITS.search(FIELDS[path]["description"]), FIELDS[path]["description"]
 
 
 @pytest.mark.parametrize(("section", "type_"), [("engine", EngineConfig), ("server", ServerConfig)])

@@ -1,6 +1,8 @@
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import promql_parser
 import pytest
 import yaml
 
@@ -114,6 +116,13 @@ REACHED: dict[str, Any] = {
     },
 }
 WHERE_KNOWN: dict[str, Any] = {
+    "replicas": 0,
+    "autoscaling": {
+        "by": "ScaledObject",
+        "minReplicas": 2,
+        "maxReplicas": 6,
+        "prometheus": {"address": "https://prometheus.example", "authentication": "prometheus"},
+    },
     "network": {
         "httpRoute": {"gateways": [{"name": "public", "namespace": "infra"}], "hostnames": ["tiny.example.com"]}
     },
@@ -393,3 +402,79 @@ def test_the_longest_name_fits() -> None:
     rendered = render(name=longest)
     assert rendered["Service"]["metadata"]["name"] == longest
     assert all(len(value) <= 63 for child in rendered.values() for value in child["metadata"]["labels"].values())
+
+
+def test_a_change_of_the_profile_is_one_of_the_template() -> None:
+    """Also where the profiles differ in nothing but what pods can take on while they run."""
+    annotations = [
+        manifests.pod_template(replace(model(), profile=profile), IMAGE)["metadata"]["annotations"]
+        for profile in (None, "small", "large")
+    ]
+    assert [each.get(names.PROFILE) for each in annotations] == [None, "small", "large"]
+    assert len({each[names.TEMPLATE_DIGEST] for each in annotations}) == 3
+
+
+def test_what_pods_can_take_on_while_they_run_is_no_change_of_the_template() -> None:
+    def digest(**resources: Any) -> str:
+        return str(template({"resources": resources})["metadata"]["annotations"][names.TEMPLATE_DIGEST])
+
+    same = {digest(), digest(requests={"cpu": 1}), digest(limits={"memory": "1Gi", "cpu": 2})}
+    other = {digest(limits={"nvidia.com/gpu": 1}), digest(requests={"ephemeral-storage": "1Gi"})}
+    assert len(same) == 1
+    assert len(same | other) == 3
+
+
+def policy(asked: dict[str, Any], operator_namespace: str | None) -> Any:
+    found = manifests.render(model({"network": {"policy": asked}}), IMAGE, operator_namespace=operator_namespace)
+    return next(each for each in found if each["kind"] == "NetworkPolicy")["spec"]["ingress"]
+
+
+def test_a_policy_lets_in_the_operator_from_its_own_namespace_alone() -> None:
+    [[operator]] = [rule["from"] for rule in policy({}, "inferno-system")]
+    assert operator["namespaceSelector"] == {"matchLabels": {"kubernetes.io/metadata.name": "inferno-system"}}
+    assert operator["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "operator"
+
+
+def test_a_policy_that_lets_in_nobody() -> None:
+    assert policy({}, None) == []
+
+
+def test_prometheus_understands_what_it_is_asked_of_a_model() -> None:
+    made = render(WHERE_KNOWN)
+    asked = [trigger["metadata"]["query"] for trigger in made["ScaledObject"]["spec"]["triggers"]]
+    asked += [rule["expr"] for rule in made["PrometheusRule"]["spec"]["groups"][0]["rules"]]
+    assert len(asked) >= 4
+    for expression in asked:
+        promql_parser.parse(expression)
+
+
+# Whatever stands in a pod template is refused by name, or handed on to the API server, which does.
+HOSTILE: dict[str, tuple[Any, str | None]] = {
+    "text in place of metadata": ({"metadata": "x"}, "spec.podTemplate: Value error, podTemplate.metadata"),
+    "a list in place of the spec": ({"spec": []}, "podTemplate.spec must be of the type object"),
+    "labels that are none": ({"metadata": {"labels": ["x"]}}, "podTemplate.metadata.labels"),
+    "a label that is a number": ({"metadata": {"labels": {"a": 1}}}, "podTemplate.metadata.labels.a"),
+    "a container that is none": ({"spec": {"containers": ["runtime"]}}, r"podTemplate.spec.containers\[0\]"),
+    "resources that are none": (
+        {"spec": {"containers": [{"name": "runtime", "resources": {"requests": 5}}]}},
+        "resources.requests must be of the type object",
+    ),
+    "no spec": ({"spec": None}, None),
+    "no containers": ({"spec": {"containers": None}}, None),
+    "a container without a name": ({"spec": {"containers": [{"image": "i"}]}}, None),
+    "null resources": ({"spec": {"containers": [{"name": "runtime", "resources": None}]}}, None),
+    "volumes that are none": ({"spec": {"volumes": ["x", 5]}}, None),
+    "an environment that is none": ({"spec": {"containers": [{"name": "runtime", "env": "x"}]}}, None),
+    "directives that are none": ({"spec": {"$retainKeys": 5, "$deleteFromPrimitiveList/finalizers": 5}}, None),
+    "only a directive": ({"spec": {"$patch": "delete"}}, None),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_pod_template_that_is_none(case: str) -> None:
+    patch, complaint = HOSTILE[case]
+    if complaint is None:
+        assert template({"podTemplate": patch})["metadata"]["labels"], "by which the pods are found"
+        return
+    with pytest.raises(ValueError, match=complaint):
+        model({"podTemplate": patch})

@@ -101,10 +101,13 @@ def test_of_a_pod_only_its_state_is_kept(store: Store) -> None:
     labels = {names.INSTANCE: "tiny"}
     pod = {
         "metadata": {"namespace": "demo", "name": "tiny-1", "resourceVersion": "1", "labels": labels},
-        "spec": {"containers": [{"name": "runtime"}]},
+        "spec": {
+            "containers": [{"name": "runtime", "image": "i", "resources": {"limits": {"cpu": "1"}}}],
+            "nodeName": "n",
+        },
         "status": {"phase": "Running", "podIP": "10.0.0.1", "qosClass": "BestEffort"},
     }
     assert store.put("Pod", Packed.of("Pod", pod)) == TINY
     [held] = store.owned(TINY, "Pod")
     assert held["status"] == {"phase": "Running", "podIP": "10.0.0.1"}
-    assert "spec" not in held
+    assert held["spec"] == {"containers": [{"name": "runtime", "resources": {"limits": {"cpu": "1"}}}]}

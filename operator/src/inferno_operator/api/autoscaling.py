@@ -39,6 +39,23 @@ class ScaleDown(Config):
     )
 
 
+class Prometheus(Config):
+    """``spec.autoscaling.prometheus``: where KEDA asks how much there is to do."""
+
+    address: str = Field(
+        min_length=1,
+        max_length=1024,
+        pattern=r"^https?://[^\s@?#]+$",
+        description="Base URL of the Prometheus that scrapes the pods, as with spec.monitoring.serviceMonitor.",
+    )
+    authentication: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=253,
+        description="The TriggerAuthentication of this namespace by which KEDA is let in. Default: none.",
+    )
+
+
 class Autoscaling(Config):
     """``spec.autoscaling``: how many pods there are, in place of replicas."""
 
@@ -48,17 +65,24 @@ class Autoscaling(Config):
                 {
                     "rule": "self.minReplicas <= self.maxReplicas",
                     "message": "minReplicas must not be more than maxReplicas",
-                }
+                },
+                {
+                    "rule": "self.by != 'ScaledObject' || has(self.prometheus)",
+                    "message": "with by: ScaledObject give prometheus, which KEDA asks",
+                },
             ]
         }
     )
 
     min_replicas: int = Field(default=1, ge=1, le=10_000, json_schema_extra=_INT32, description="Fewest pods.")
     max_replicas: int = Field(ge=1, le=10_000, json_schema_extra=_INT32, description="Most pods.")
-    by: Literal["Operator", "HorizontalPodAutoscaler"] = Field(
+    by: Literal["Operator", "HorizontalPodAutoscaler", "ScaledObject"] = Field(
         default="Operator",
-        description="Who decides: the operator, by what the pods themselves report, or a HorizontalPodAutoscaler, which needs the "
-        "pods' metrics under the custom metrics API.",
+        description="Who decides: the operator, by what the pods themselves report; a HorizontalPodAutoscaler, which needs the "
+        "pods' metrics under the custom metrics API; or KEDA by a ScaledObject, which asks prometheus.",
+    )
+    prometheus: Prometheus | None = Field(
+        default=None, description="Where KEDA asks how much there is to do, with by: ScaledObject. Default: none."
     )
     target_requests: int | None = Field(
         default=None,

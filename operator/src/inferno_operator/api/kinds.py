@@ -48,6 +48,7 @@ CHILDREN: Final = (
 # These need not be served at all, so a watch of them could not be counted on; they are asked for in each pass.
 OPTIONAL: Final = (
     Kind("HTTPRoute", "gateway.networking.k8s.io", "v1", "httproutes", watched=False),
+    Kind("ScaledObject", "keda.sh", "v1alpha1", "scaledobjects", watched=False),
     Kind("PrometheusRule", "monitoring.coreos.com", "v1", "prometheusrules", watched=False),
     Kind("ServiceMonitor", "monitoring.coreos.com", "v1", "servicemonitors", watched=False),
 )
@@ -55,6 +56,7 @@ OPTIONAL: Final = (
 
 WATCHED: Final = (MODEL, *CHILDREN, POD)
 _UNWATCHED: Final = (
+    Kind("ReplicaSet", "apps", "v1", "replicasets", watched=False),
     Kind("Event", "events.k8s.io", "v1", "events", watched=False),
     Kind("Lease", "coordination.k8s.io", "v1", "leases", watched=False),
 )

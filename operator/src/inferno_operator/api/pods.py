@@ -1,5 +1,6 @@
 """What else of a pod an InfernoModel takes: environment, volumes, spread, claims of devices; each goes in as it is."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
@@ -9,7 +10,8 @@ from inferno_operator.api.scheduling import ATOMIC, ATOMIC_MAP, LabelSelector, Q
 from inferno_runtime.config import Config
 
 OPEN: dict[str, Any] = {"x-kubernetes-preserve-unknown-fields": True}
-RESERVED_VOLUMES = ("config", "keys", "models", "tmp")
+RESERVED_VOLUMES = ("cache", "config", "keys", "models", "tmp")
+OWN_VOLUMES_PREFIX = "inferno-"
 _BY_NAME: dict[str, Any] = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
 
 
@@ -19,6 +21,75 @@ class OpenConfig(Config):
     model_config = ConfigDict(
         frozen=True, extra="allow", alias_generator=to_camel, validate_by_name=True, json_schema_extra=OPEN
     )
+
+
+def _patch(description: str, properties: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    """The schema of an object of a patch, in which null takes something away."""
+    fields = OPEN | {"properties": properties} if properties else {}
+    return {"type": "object", "nullable": True, "description": description} | fields | more
+
+
+def _containers(which: str) -> dict[str, Any]:
+    amounts = {
+        kind: _patch(f"As in spec.resources.{kind}. Default: what the container has.", additionalProperties=_AMOUNT)
+        for kind in ("requests", "limits")
+    }
+    resources = _patch("What the container asks for and may use.", amounts)
+    return {
+        "type": "array",
+        "nullable": True,
+        "items": _patch("A container, by its name.", {"resources": resources}),
+        "x-kubernetes-list-type": "atomic",
+        "description": f"{which} Default: none.",
+    }
+
+
+_AMOUNT: dict[str, Any] = {
+    "x-kubernetes-int-or-string": True,
+    "anyOf": [{"type": "integer"}, {"type": "string"}],
+    "nullable": True,
+    "description": "A Kubernetes quantity.",
+}
+_TEXTS = {"type": "string", "nullable": True, "description": "A value."}
+_METADATA = {
+    kind: _patch(f"More {kind} of the pods. Default: none.", additionalProperties=_TEXTS)
+    for kind in ("labels", "annotations")
+}
+_SPEC = {
+    "containers": _containers("Changes of the pods' containers, or more of them."),
+    "initContainers": _containers("Changes of what runs before, or more of that."),
+}
+POD_TEMPLATE: dict[str, Any] = _patch(
+    "A pod template (metadata and spec) that is merged into the pods' own, by the rules of a strategic merge patch: the last word "
+    "on everything but the labels that select the pods. Default: none.",
+    {"metadata": _patch("The pods' metadata.", _METADATA), "spec": _patch("The pods' spec.", _SPEC)},
+)
+"""The shape of a pod template as far as the operator reads one; the API server judges it where it is used."""
+
+
+def check_shape(value: Any, schema: Mapping[str, Any] = POD_TEMPLATE, path: str = "podTemplate") -> None:
+    """Raises ValueError where ``value`` does not have the shape of ``schema``."""
+    if value is None and schema.get("nullable"):
+        return
+    kinds = _SHAPES[schema.get("type", "int-or-string")]
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        raise ValueError(f"{path} must be of the type {schema.get('type', 'string or integer')}")  # noqa: TRY004  # the one that pydantic tells of
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            check_shape(item, schema["items"], f"{path}[{index}]")
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            below = schema.get("properties", {}).get(name) or schema.get("additionalProperties")
+            if below is not None and not name.startswith("$"):
+                check_shape(item, below, f"{path}.{name}")
+
+
+_SHAPES: Mapping[str, tuple[type, ...]] = {
+    "object": (Mapping,),
+    "array": (list, tuple),
+    "string": (str,),
+    "int-or-string": (int, str),
+}
 
 
 class KeySelector(Config):
@@ -78,8 +149,8 @@ class Volume(OpenConfig):
     """A volume of the pods: a name, and one source of those that Kubernetes knows."""
 
     model_config = _rule(
-        f"!(self.name in {list(RESERVED_VOLUMES)})",
-        f"{', '.join(RESERVED_VOLUMES)} are the operator's own volumes",
+        f"!(self.name in {list(RESERVED_VOLUMES)}) && !self.name.startsWith('{OWN_VOLUMES_PREFIX}')",
+        f"{', '.join(RESERVED_VOLUMES)} and what begins with {OWN_VOLUMES_PREFIX} are the operator's own volumes",
         **OPEN,
     )
 

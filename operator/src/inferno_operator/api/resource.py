@@ -70,10 +70,11 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """An InfernoModel whose spec has been understood."""
+    """An InfernoModel whose spec has been understood; ``profile`` is the hardware profile that is a part of it now."""
 
     identity: Identity
     spec: InfernoModelSpec
+    profile: str | None = None
 
     @property
     def wanted(self) -> int:

@@ -22,6 +22,12 @@ SOURCE_RULES: Final[Any] = [
     {"rule": f"!self.matches({_cel_string(sources.DOTS)})", "message": sources.DOTS_MESSAGE},
 ]
 
+ADAPTER_MESSAGE: Final = "the source of an adapter must name a file, without *, not a folder"
+ADAPTER_RULES: Final[Any] = [
+    *SOURCE_RULES,
+    {"rule": "!self.endsWith('/') && !self.contains('*')", "message": ADAPTER_MESSAGE},
+]
+
 FILES_MESSAGE: Final = "files is for a source that is a folder: https://, hf:// or s3:// with a / at its end"
 WEB_FOLDER_MESSAGE: Final = (
     "an https:// folder needs files, by their names and without *: a web server has no list of them"
@@ -48,3 +54,10 @@ def check_model(source: str, files: tuple[str, ...]) -> None:
         raise ValueError(FILES_MESSAGE)
     if folder and source.startswith("https://") and (not files or any("*" in file for file in files)):
         raise ValueError(WEB_FOLDER_MESSAGE)
+
+
+def check_adapter(source: str) -> None:
+    """Raises ValueError in the words of `ADAPTER_RULES`."""
+    sources.parse_source(source)
+    if source.endswith("/") or "*" in source:
+        raise ValueError(ADAPTER_MESSAGE)

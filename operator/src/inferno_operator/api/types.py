@@ -8,11 +8,19 @@ from pydantic.alias_generators import to_camel
 from inferno_operator.api import source as rules
 from inferno_operator.api.autoscaling import Autoscaling
 from inferno_operator.api.network import KeysSecret, Monitoring, Network
-from inferno_operator.api.pods import OPEN, DeviceClaims, EnvVars, SpreadConstraints, VolumeMounts, Volumes
+from inferno_operator.api.pods import (
+    POD_TEMPLATE,
+    DeviceClaims,
+    EnvVars,
+    SpreadConstraints,
+    VolumeMounts,
+    Volumes,
+    check_shape,
+)
 from inferno_operator.api.scheduling import ATOMIC, ATOMIC_MAP, Affinity, Resources, SecretReference, Toleration
 from inferno_operator.api.storage import Storage
 from inferno_runtime import sources
-from inferno_runtime.config import Config, EngineConfig, ModelConfig, ServerConfig
+from inferno_runtime.config import AdapterConfig, Config, EngineConfig, ModelConfig, ServerConfig
 from inferno_runtime.models.facts import ModelFacts
 
 # The name of a model is the name of its Service, and a Service's name is a DNS label that begins with a letter.
@@ -51,6 +59,29 @@ IntOrPercent = Annotated[
     ),
 ]
 ProfileName = Annotated[str, Field(pattern=PROFILE_NAME_PATTERN, max_length=63)]
+
+
+class AdapterSpec(AdapterConfig):
+    """One of ``spec.model.adapters``: a LoRA adapter, and how it is known to clients."""
+
+    source: str = Field(
+        min_length=1,
+        max_length=sources.MAX_LENGTH,
+        json_schema_extra={"x-kubernetes-validations": rules.ADAPTER_RULES},
+        description="Where the adapter is, a GGUF file, as convert_lora_to_gguf.py of llama.cpp makes it, in the forms of the model's own source; "
+        "what is fetched is fetched with the model's credentials, and from its endpoint where both are of one kind. "
+        "file:///PATH is a path in the pods: file:///models/PATH lies in the claim of a pvc:// model.",
+    )
+
+    @field_validator("source")
+    @classmethod
+    def _source_names_a_file(cls, value: str) -> str:
+        rules.check_adapter(value)
+        return value
+
+    def parsed_source(self) -> sources.Source:
+        """What ``source`` names."""
+        return sources.parse_source(self.source)
 
 
 class ModelSpec(ModelConfig):
@@ -97,6 +128,12 @@ class ModelSpec(ModelConfig):
             "items": {"type": "string", "minLength": 1, "maxLength": 253},
         },
         description="Other names under which clients may ask for this model.",
+    )
+    adapters: tuple[AdapterSpec, ...] = Field(
+        (),
+        max_length=64,
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        description="LoRA adapters that the model is served with beside itself. Each request is answered with the one that its model name names.",
     )
 
     @field_validator("source")
@@ -216,11 +253,14 @@ class InfernoModelSpec(Placement):
         Monitoring(), description="Objects of the Prometheus operator, where the cluster has it."
     )
     pod_template: dict[str, Any] | None = Field(
-        None,
-        json_schema_extra=OPEN,
-        description="A pod template (metadata and spec) that is merged into the pods' own, by the rules of a strategic merge patch: the last word "
-        "on everything but the labels that select the pods. Default: none.",
+        None, json_schema_extra=POD_TEMPLATE, description=POD_TEMPLATE["description"]
     )
+
+    @field_validator("pod_template")
+    @classmethod
+    def _pod_template_has_its_shape(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        check_shape(value)
+        return value
 
 
 class Condition(Config):

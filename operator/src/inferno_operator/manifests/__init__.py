@@ -26,17 +26,28 @@ def pod_template(model: Model, default_image: str, facts: ModelFacts | None = No
 
 
 def render(
-    model: Model, default_image: str, facts: ModelFacts | None = None, *, fetched: bool = False
+    model: Model,
+    default_image: str,
+    facts: ModelFacts | None = None,
+    *,
+    fetched: bool = False,
+    operator_namespace: str | None = None,
 ) -> list[Manifest]:
     """Every object that ``model`` needs, in the order in which they are applied.
 
     ``default_image`` serves models that name no image of their own; ``facts`` are what the model was found to be, and
-    ``fetched`` says that it has been fetched once, so that it need not be before a pod needs it.
+    ``fetched`` says that it has been fetched once, so that it need not be before a pod needs it. ``operator_namespace`` is
+    where the operator runs, if that is in a cluster.
     """
     config, cache = configmap.render(model), claim.render(model)
     children = [config, service.render(model), *([cache] if cache else [])]
     if not fetched and (job := prefetch.render(model, default_image)):
         children.append(job)
     children.append(deployment.render(model, config, default_image, facts))
-    children += autoscaler.render(model) + disruption.render(model) + network.render(model) + monitoring.render(model)
+    children += (
+        autoscaler.render(model)
+        + disruption.render(model)
+        + network.render(model, operator_namespace)
+        + monitoring.render(model)
+    )
     return [with_digest(child) for child in children]

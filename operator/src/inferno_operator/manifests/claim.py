@@ -4,13 +4,13 @@ from typing import Any
 
 from inferno_operator.api import names
 from inferno_operator.api.resource import Model
-from inferno_operator.manifests.source import is_fetched
+from inferno_operator.manifests.source import uses_cache
 
 
 def render(model: Model) -> dict[str, Any] | None:
     """The claim of ``model``, if it asks for one."""
     identity, storage = model.identity, model.spec.storage
-    if storage is None or storage.claim is None or not is_fetched(model):
+    if storage is None or storage.claim is None or not uses_cache(model):
         return None
     claim = storage.claim
     manifest = identity.child("v1", "PersistentVolumeClaim", names.cache_claim_name(identity.name))

@@ -7,6 +7,7 @@ from pydantic.alias_generators import to_camel
 
 from inferno_operator.api import names
 from inferno_operator.api.resource import Model
+from inferno_operator.manifests import adapters
 from inferno_operator.manifests.source import path_in_pod
 from inferno_runtime.config import LIVE
 
@@ -33,6 +34,10 @@ def document(model: Model) -> dict[str, Any]:
     served = spec.model.model_dump(
         mode="json", by_alias=True, exclude_none=True, exclude_defaults=True, exclude=set(_OF_THE_FETCH)
     )
+    if spec.model.adapters:
+        paths = (adapters.path_in_pod(model, each) for each in spec.model.adapters)
+        there = [each | {"source": f"file://{path}"} for each, path in zip(served["adapters"], paths, strict=True)]
+        served = served | {"adapters": there}
     sections = {
         "model": served | {"source": f"file://{path_in_pod(model)}"},
         "engine": spec.engine.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True),

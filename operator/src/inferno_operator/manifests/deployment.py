@@ -12,6 +12,8 @@ from inferno_operator.manifests.pod import scheduling, security_context, wire, w
 from inferno_operator.manifests.source import SCRATCH
 from inferno_runtime.models.facts import ModelFacts
 
+RESIZABLE: Final = ("cpu", "memory")
+"""Resources of the runtime's container that can change while it runs."""
 # A large model on slow storage takes long to load. A pod that cannot start says so at once and on its own; this is only
 # for one that hangs.
 STARTUP_SECONDS: Final = 1800
@@ -44,16 +46,44 @@ def render(model: Model, config: dict[str, Any], default_image: str, facts: Mode
 def template(model: Model, config: dict[str, Any], default_image: str, facts: ModelFacts | None) -> dict[str, Any]:
     """The template of the pods."""
     labels = names.labels(model.identity.name)
+    profile = {names.PROFILE: model.profile} if model.profile else {}
     own = {
-        "metadata": {"labels": labels, "annotations": {names.CONFIG_DIGEST: digest(configmap.lasting(model))}},
+        "metadata": {
+            "labels": labels,
+            "annotations": {names.CONFIG_DIGEST: digest(configmap.lasting(model)), **profile},
+        },
         "spec": _pod(model, config["metadata"]["name"], default_image, facts),
     }
     merged = strategic_merge(own, model.spec.pod_template or {})
     # By these the pods are found, whatever else was merged in.
     metadata = merged.get("metadata", {})
     metadata = metadata | {"labels": metadata.get("labels", {}) | labels}
-    annotations = metadata.get("annotations", {}) | {names.TEMPLATE_DIGEST: digest(merged | {"metadata": metadata})}
-    return merged | {"metadata": metadata | {"annotations": annotations}}
+    own_digest = {names.TEMPLATE_DIGEST: digest(_lasting(merged | {"metadata": metadata}))}
+    return merged | {"metadata": metadata | {"annotations": metadata.get("annotations", {}) | own_digest}}
+
+
+def _lasting(template: dict[str, Any]) -> dict[str, Any]:
+    """The template without what its pods can take on while they run, nor what those have that run before: they have run."""
+    pod = template.get("spec", {})
+    before = [
+        {name: value for name, value in each.items() if name != "resources"} for each in pod.get("initContainers", ())
+    ]
+    return template | {
+        "spec": pod | {"initContainers": before, "containers": [*map(_unsized, pod.get("containers", ()))]}
+    }
+
+
+def _unsized(container: dict[str, Any]) -> dict[str, Any]:
+    if container.get("name") != names.CONTAINER:
+        return container
+    left: dict[str, Any] = {}
+    for kind, amounts in (container.get("resources") or {}).items():
+        lasting = amounts
+        if kind in ("requests", "limits"):
+            lasting = {name: amount for name, amount in amounts.items() if name not in RESIZABLE}
+        left |= {kind: lasting} if lasting else {}
+    bare = {name: value for name, value in container.items() if name != "resources"}
+    return bare | ({"resources": left} if left else {})
 
 
 def _pod(model: Model, config_name: str, default_image: str, facts: ModelFacts | None) -> dict[str, Any]:

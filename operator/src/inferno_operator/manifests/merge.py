@@ -41,12 +41,12 @@ def strategic_merge(base: Mapping[str, Any], patch: Mapping[str, Any]) -> Object
             return _clean(patch)
         case "delete":
             return {}
-    retained = patch.get(_RETAIN)
+    retained = patch[_RETAIN] if isinstance(patch.get(_RETAIN), list) else None
     merged = {name: value for name, value in base.items() if retained is None or name in retained}
     for name, value in patch.items():
         if name.startswith(_DELETE_FROM):
             field = name.removeprefix(_DELETE_FROM)
-            merged[field] = [item for item in merged.get(field, ()) if item not in value]
+            merged[field] = [item for item in _list(merged.get(field)) if item not in _list(value)]
         elif name in (_PATCH, _RETAIN) or name.startswith(_ORDER):
             continue
         elif value is None:
@@ -61,13 +61,17 @@ def _field(name: str, base: Any, patch: Any) -> Any:
         return strategic_merge(base if isinstance(base, Mapping) else {}, patch)
     if not isinstance(patch, list):
         return patch
-    old = base if isinstance(base, list) else []
+    old = _list(base)
     if name in _PRIMITIVES:
         return old + [item for item in patch if item not in old]
     key = _KEYS.get(name)
-    if key is None:
-        return patch
+    if key is None or not all(isinstance(item, Mapping) for item in (*old, *patch)):
+        return patch  # if it is no list of such things, the API server will say so
     return _by_key(key, old, patch)
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _by_key(key: str, base: Sequence[Object], patch: Sequence[Object]) -> list[Object]:

@@ -7,11 +7,12 @@ from inferno_operator.api.network import HttpRoute, Ingress, Policy
 from inferno_operator.api.resource import Model
 
 Manifest = dict[str, Any]
+_NAMESPACE_NAME = "kubernetes.io/metadata.name"
 _OPERATOR = {"app.kubernetes.io/component": "operator", "app.kubernetes.io/part-of": "inferno"}
 
 
-def render(model: Model) -> list[Manifest]:
-    """What ``spec.network`` of ``model`` asks for."""
+def render(model: Model, operator_namespace: str | None) -> list[Manifest]:
+    """What ``spec.network`` of ``model`` asks for. ``operator_namespace``: where the operator runs, if in a cluster."""
     asked = model.spec.network
     made = []
     if asked.headless:
@@ -21,7 +22,7 @@ def render(model: Model) -> list[Manifest]:
     if asked.http_route is not None:
         made.append(_http_route(model, asked.http_route))
     if asked.policy is not None:
-        made.append(_policy(model, asked.policy))
+        made.append(_policy(model, asked.policy, operator_namespace))
     return made
 
 
@@ -57,14 +58,20 @@ def _http_route(model: Model, asked: HttpRoute) -> Manifest:
     return identity.child("gateway.networking.k8s.io/v1", "HTTPRoute", identity.name) | {"spec": spec}
 
 
-def _policy(model: Model, asked: Policy) -> Manifest:
-    """Who is let in to the pods' port. The operator is, wherever it runs, since it reads their metrics."""
+def _policy(model: Model, asked: Policy, operator_namespace: str | None) -> Manifest:
+    """Who is let in to the pods' port. The operator is, since it reads their metrics; and nobody who only calls a pod so in
+    a namespace of their own.
+    """
     identity = model.identity
-    operator = {"namespaceSelector": {}, "podSelector": {"matchLabels": _OPERATOR}}
+    peers = [peer.wire() for peer in asked.allow]
+    if operator_namespace is not None:
+        namespace = {"matchLabels": {_NAMESPACE_NAME: operator_namespace}}
+        peers.insert(0, {"namespaceSelector": namespace, "podSelector": {"matchLabels": _OPERATOR}})
     ports = [{"protocol": "TCP", "port": names.PORT}]
     spec = {
         "podSelector": {"matchLabels": names.selector_labels(identity.name)},
         "policyTypes": ["Ingress"],
-        "ingress": [{"from": [operator, *(peer.wire() for peer in asked.allow)], "ports": ports}],
+        # Without anybody in it, from would be everybody.
+        "ingress": [{"from": peers, "ports": ports}] if peers else [],
     }
     return identity.child("networking.k8s.io/v1", "NetworkPolicy", identity.name) | {"spec": spec}

@@ -4,9 +4,16 @@ from typing import Any, Final
 
 from inferno_operator.api import names
 from inferno_operator.api.resource import Model
+from inferno_operator.manifests import adapters
 from inferno_operator.manifests.digest import digest
 from inferno_operator.manifests.pod import scheduling, security_context
-from inferno_operator.manifests.source import cache_claim, fetch_container, volumes
+from inferno_operator.manifests.source import (
+    cache_claim,
+    cache_volumes,
+    fetch_adapters_container,
+    fetch_container,
+    is_fetched,
+)
 
 _ATTEMPTS: Final = 8
 _KEPT_SECONDS: Final = 86_400
@@ -18,18 +25,19 @@ def render(model: Model, default_image: str) -> dict[str, Any] | None:
     A Job's pods cannot change, so a change of what is fetched makes another Job, with another name.
     """
     identity, spec = model.identity, model.spec
-    if not (spec.storage and spec.storage.prefetch and cache_claim(model)):
+    if not (spec.storage and spec.storage.prefetch and is_fetched(model) and cache_claim(model)):
         return None
+    image = spec.image or default_image
+    # The adapters first: when the model is there all is there.
+    first = [fetch_adapters_container(model, image, link=False)] if adapters.fetched(model) else []
     pod = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "restartPolicy": "OnFailure",
         "securityContext": security_context(model),
-        "containers": [fetch_container(model, spec.image or default_image, link=False)],
-        "volumes": [
-            {"name": "tmp", "emptyDir": {}},
-            *(volume for volume in volumes(model) if volume["name"] == "cache"),
-        ],
+        **({"initContainers": first} if first else {}),
+        "containers": [fetch_container(model, image, link=False)],
+        "volumes": [{"name": "tmp", "emptyDir": {}}, *cache_volumes(model)],
     } | scheduling(model)
     template_digest = digest(pod)
     # Labels of its own: the Service must not take the Job's pods for ones that serve.

@@ -4,11 +4,11 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from inferno_runtime.config import RuntimeConfig
+from inferno_runtime.config import AdapterConfig, RuntimeConfig, ServedModel
 from inferno_runtime.fetch import report
 from inferno_runtime.fetch.arguments import DEFAULT_CACHE
 from inferno_runtime.fetch.cache import Cache
@@ -16,9 +16,9 @@ from inferno_runtime.fetch.errors import BadSource, FetchError, NoModelFound, No
 from inferno_runtime.fetch.model import Fetcher, Wanted
 from inferno_runtime.models.errors import ModelError
 from inferno_runtime.models.facts import ModelFacts
+from inferno_runtime.models.gguf import MAGIC
 from inferno_runtime.models.inspect import inspect
-from inferno_runtime.models.source import path_of
-from inferno_runtime.sources import FileSource, RemoteSource, parse_source
+from inferno_runtime.sources import FileSource, RemoteSource, is_folder, parse_source
 
 _log = logging.getLogger(__name__)
 
@@ -27,8 +27,7 @@ def main(arguments: argparse.Namespace) -> int:
     """Runs one of the commands; the process's exit status."""
     report.configure_log()
     try:
-        wanted = _wanted(arguments.source, tuple(arguments.files), arguments.sha256, arguments.endpoint)
-        result = _inspect(wanted, arguments.adapters) if arguments.command == "inspect" else _fetch(wanted, arguments)
+        result = _COMMANDS[arguments.command](arguments)
     except FetchError as error:
         print(f"inferno: {error}", file=sys.stderr)
         report.leave(report.failure(error.reason, str(error)))
@@ -48,8 +47,19 @@ def localized(config: RuntimeConfig, cache: Path = DEFAULT_CACHE) -> RuntimeConf
                 report.configure_log()
                 fetched = Fetcher().fetch(wanted, Cache(cache), user=served.name)
                 model = model.model_copy(update={"source": fetched.folder.as_uri(), "files": (), "endpoint": None})
-        models.append(served.model_copy(update={"model": model}))
+        adapters = tuple(_localized(adapter, served, cache) for adapter in model.adapters)
+        models.append(served.model_copy(update={"model": model.model_copy(update={"adapters": adapters})}))
     return config.model_copy(update={"models": tuple(models)})
+
+
+def _localized(adapter: AdapterConfig, served: ServedModel, cache: Path) -> AdapterConfig:
+    endpoint = _endpoint_of(served.model.source, served.model.endpoint, adapter.source)
+    wanted = _wanted(adapter.source, (), adapter.sha256, endpoint)
+    if isinstance(wanted, Path):
+        return adapter
+    report.configure_log()
+    path, _ = _fetch_adapter(adapter.name, wanted, Cache(cache), None, served.name)
+    return adapter.model_copy(update={"source": path.as_uri()})
 
 
 def _wanted(source: str, files: tuple[str, ...], sha256: str | None, endpoint: str | None) -> Wanted | Path:
@@ -64,9 +74,23 @@ def _wanted(source: str, files: tuple[str, ...], sha256: str | None, endpoint: s
     return Wanted(parsed, files, sha256, endpoint)
 
 
-def _inspect(wanted: Wanted | Path, adapters: Sequence[str]) -> dict[str, Any]:
+def _endpoint_of(model: str, endpoint: str | None, adapter: str) -> str | None:
+    """The endpoint of an adapter's source: the model's, if both are of one kind."""
+    return endpoint if model.partition("://")[0] == adapter.partition("://")[0] else None
+
+
+def _stated(arguments: argparse.Namespace) -> Wanted | Path:
+    return _wanted(arguments.source, tuple(arguments.files), arguments.sha256, arguments.endpoint)
+
+
+def _inspect(arguments: argparse.Namespace) -> dict[str, Any]:
+    wanted = _stated(arguments)
     facts = Fetcher().inspect(wanted) if isinstance(wanted, Wanted) else _inspect_path(wanted)
-    facts = facts.model_copy(update={"adapter_bytes": sum(map(_adapter_bytes, adapters))})
+    sizes = (
+        _adapter_bytes(adapter, _endpoint_of(arguments.source, arguments.endpoint, adapter))
+        for adapter in arguments.adapters
+    )
+    facts = facts.model_copy(update={"adapter_bytes": sum(sizes)})
     print(json.dumps(facts.wire(), indent=2))
     return {"model": facts.wire()}
 
@@ -82,18 +106,20 @@ def _inspect_path(path: Path) -> ModelFacts:
         raise NoModelFound(f"{path}: {error}") from None
 
 
-def _adapter_bytes(source: str) -> int:
+def _adapter_bytes(source: str, endpoint: str | None) -> int:
     """0 of one that cannot be seen from here: in a pod it may lie in a volume that only the server has."""
+    wanted = _wanted(source, (), None, endpoint)
+    if isinstance(wanted, Wanted):
+        return Fetcher().size(wanted)
     try:
-        return path_of(source).stat().st_size
-    except ModelError as error:
-        raise BadSource(str(error)) from None
+        return wanted.stat().st_size
     except OSError as error:
         _log.warning("%s: %s; it is not counted", source, error.strerror)
         return 0
 
 
-def _fetch(wanted: Wanted | Path, arguments: argparse.Namespace) -> dict[str, Any]:
+def _fetch(arguments: argparse.Namespace) -> dict[str, Any]:
+    wanted = _stated(arguments)
     if isinstance(wanted, Path):
         raise BadSource(f"{wanted} is here already; there is nothing to fetch")
     cache = Cache(arguments.cache)
@@ -107,9 +133,45 @@ def _fetch(wanted: Wanted | Path, arguments: argparse.Namespace) -> dict[str, An
     return fetched.wire()
 
 
+def _fetch_adapters(arguments: argparse.Namespace) -> dict[str, Any]:
+    cache, fetched = Cache(arguments.cache), 0
+    for adapter in arguments.adapters:
+        wanted = _wanted(adapter.source, (), adapter.sha256, None)
+        if isinstance(wanted, Path):
+            raise BadSource(f"{wanted} is here already; there is nothing to fetch")
+        path, size = _fetch_adapter(adapter.name, wanted, cache, arguments.cache_limit, arguments.user)
+        fetched += size
+        if arguments.folder is not None:
+            _link(arguments.folder / f"{adapter.name}.gguf", path)
+        print(path)
+    return {"adapters": len(arguments.adapters), "fetchedBytes": fetched}
+
+
+def _fetch_adapter(name: str, wanted: Wanted, cache: Cache, limit: int | None, user: str | None) -> tuple[Path, int]:
+    """The adapter's file in the cache, and how many bytes came over the network for it."""
+    if is_folder(wanted.source) or "*" in wanted.source.path:
+        raise BadSource(f"{name}: an adapter is one file, so its source must name one")
+    found = Fetcher().fetch_files(wanted, cache, limit=limit, user=f"{user}:{name}" if user else None)
+    if len(found.files) != 1:
+        raise BadSource(f"{name}: an adapter is one file, and its source means {len(found.files)}")
+    path = found.folder / found.files[0]
+    with path.open("rb") as file:
+        if file.read(len(MAGIC)) != MAGIC:
+            raise NoModelFound(f"{name}: not a GGUF file; convert_lora_to_gguf.py makes one of PEFT's")
+    _log.info("%s: %d of %d bytes were fetched, digest %s", path, found.fetched, found.size, found.sha256)
+    return path, found.fetched
+
+
 def _link(path: Path, target: Path) -> None:
     """Makes ``path`` a symbolic link to ``target``, in place of one that may be there."""
     scratch = path.with_name(f"{path.name}.new")
     scratch.unlink(missing_ok=True)
     scratch.symlink_to(target)
     scratch.rename(path)
+
+
+_COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], dict[str, Any]]]] = {
+    "fetch": _fetch,
+    "fetch-adapters": _fetch_adapters,
+    "inspect": _inspect,
+}

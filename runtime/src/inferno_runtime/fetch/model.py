@@ -44,8 +44,8 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Fetched:
-    """A model in the cache."""
+class FetchedFiles:
+    """Files in the cache."""
 
     folder: Path
     files: tuple[str, ...]
@@ -53,12 +53,21 @@ class Fetched:
     size: int
     fetched: int
     """Bytes that came over the network."""
+
+    def wire(self) -> dict[str, Any]:
+        """For programs, camelCase as in a status."""
+        return {"sha256": self.sha256, "files": len(self.files), "bytes": self.size, "fetchedBytes": self.fetched}
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched(FetchedFiles):
+    """A model in the cache."""
+
     facts: ModelFacts
 
     def wire(self) -> dict[str, Any]:
         """For programs, camelCase as in a status."""
-        told = {"sha256": self.sha256, "files": len(self.files), "bytes": self.size, "fetchedBytes": self.fetched}
-        return {**told, "model": self.facts.wire()}
+        return {**FetchedFiles.wire(self), "model": self.facts.wire()}
 
 
 class Fetcher:
@@ -91,6 +100,17 @@ class Fetcher:
 
         Raises `FetchError`.
         """
+        found = self.fetch_files(wanted, cache, limit=limit, user=user)
+        try:
+            facts = inspect(found.folder)
+        except ModelError as error:
+            raise NoModelFound(str(error)) from None
+        return Fetched(found.folder, found.files, found.sha256, found.size, found.fetched, facts)
+
+    def fetch_files(
+        self, wanted: Wanted, cache: Cache, *, limit: int | None = None, user: str | None = None
+    ) -> FetchedFiles:
+        """`fetch`, whatever the files are."""
         if found := self._without_asking(wanted, cache, user):
             return found
         files = self.resolve(wanted)
@@ -131,7 +151,17 @@ class Fetcher:
         bucket = Bucket.of(self._client, source.bucket, wanted.endpoint, self._environment)
         return bucket.resolve(source, wanted.names)
 
-    def _without_asking(self, wanted: Wanted, cache: Cache, user: str | None) -> Fetched | None:
+    def size(self, wanted: Wanted) -> int:
+        """Bytes of the files that the source means; a file whose size nobody tells counts as none. Raises `FetchError`."""
+        return sum(self._patiently(lambda file=file: self._size(file)) or 0 for file in self.resolve(wanted))  # type: ignore[misc]
+
+    def _size(self, file: RemoteFile) -> int | None:
+        if file.size is not None:
+            return file.size
+        with self._client.get(file.url, file.auth) as answer:
+            return answer.length
+
+    def _without_asking(self, wanted: Wanted, cache: Cache, user: str | None) -> FetchedFiles | None:
         """The model, if its digest says all and it is there: a pinned model needs no network."""
         name = wanted.source.path.rpartition("/")[2]
         single = name and "*" not in name and len(split_parts(name) or [name]) == 1
@@ -225,16 +255,12 @@ class _Body(io.RawIOBase):
         return len(data)
 
 
-def _published(cache: Cache, digests: Mapping[str, str], fetched: int, user: str | None) -> Fetched:
+def _published(cache: Cache, digests: Mapping[str, str], fetched: int, user: str | None) -> FetchedFiles:
     folder = cache.publish(digests)
     if user is not None:
         cache.use(user, folder)
-    try:
-        facts = inspect(folder)
-    except ModelError as error:
-        raise NoModelFound(str(error)) from None
     size = sum(cache.size_of(digest) for digest in digests.values())
-    return Fetched(folder, tuple(sorted(digests)), set_digest(digests), size, fetched, facts)
+    return FetchedFiles(folder, tuple(sorted(digests)), set_digest(digests), size, fetched)
 
 
 def _begun(cache: Cache, file: RemoteFile) -> int:
