@@ -18,6 +18,11 @@ def literal(text: str) -> str:
     return json.dumps(text)
 
 
+def token(number: int) -> str:
+    """A token of the vocabulary, which has no text."""
+    return f"<[{number}]>"
+
+
 def schema(definition: Mapping[str, Any]) -> str:
     """JSON that a schema allows."""
     return "%json " + json.dumps({**definition, "x-guidance": _JSON_STYLE})
@@ -43,6 +48,26 @@ class Grammar:
         """Add a rule; gives its name."""
         self._rules[name] = body
         return name.partition("[")[0]
+
+    def words(self) -> str:
+        """Any text."""
+        return self.rule("WORDS", "/(?s:.*)/")
+
+    def up_to(self, mark: str, name: str, unless: str = "") -> str:
+        """Any text up to the first `mark`, and that.
+
+        mark: a token, a literal or a regular expression; name: for a rule, in lower case; unless: a terminal with which the
+        text does not begin.
+        """
+        text, lone = self.words(), mark.startswith("<[")
+        if not lone:
+            text = f"{text} {mark}"
+        if unless:
+            text = self.rule(name.upper(), f"({text}) & ~({unless} {self.words()})")
+        if lone:
+            return f"{text} {mark}"
+        # Lazy, or the text would go on behind the mark.
+        return self.rule(f"{name}[lazy]", text)
 
     def __str__(self) -> str:
         return "".join(f"{name}: {body}\n" for name, body in self._rules.items())

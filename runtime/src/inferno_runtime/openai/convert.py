@@ -17,7 +17,7 @@ from inferno_runtime.chat.tools import Toolbox
 from inferno_runtime.engine.constraint import Constraint
 from inferno_runtime.engine.request import Sampling
 from inferno_runtime.openai import errors
-from inferno_runtime.openai.formats import constraint_of
+from inferno_runtime.openai.formats import Form, form_of
 from inferno_runtime.openai.prompts import given, infill_prompts, prompt_tokens, refuse_hopeless, text_of
 from inferno_runtime.openai.requests import ChatRequest, CompletionRequest, GenerationRequest, Message
 from inferno_runtime.openai.target import Target
@@ -70,7 +70,7 @@ class Job:
     stream: bool
     include_usage: bool
     constraint: Constraint | None = None
-    constrained_by: str = "response_format"  # the field that asks for it
+    constrained_by: str = ""  # the field that asks for it
     reading: Reading | None = None  # how the texts are read; None where they are text and nothing else
 
     @property
@@ -101,17 +101,25 @@ def chat_job(request: ChatRequest, target: Target) -> Job:
     """The job of a chat request. Raises `ApiError`."""
     _refuse_unsupported_chat(request)
     limit = _same_limit(request)
-    toolbox = toolbox_of(request)
+    form = form_of(request)
+    toolbox = replace(toolbox_of(request), formed=form is not None and form.lark is None)
     chat, prompt = chat_prompt(request.messages, target, toolbox)
     refuse_hopeless(prompt.characters, "messages", target)
     logprobs = (request.top_logprobs or 0) if request.logprobs else None
     tokens = encode_pieces(prompt.pieces, target.tokenizer)
     job = _job(request, [tokens], limit, "messages", target, logprobs=logprobs)
     reading = Reading(chat, prompt, toolbox) if chat.parses(toolbox) else None
-    constraint = chat.constraint(prompt, toolbox)
-    if constraint is not None:  # which is no answer in words, of whatever form
-        job = replace(job, constraint=constraint, constrained_by="tools")
-    return replace(job, reading=reading)
+    return _held(replace(job, reading=reading), chat, prompt, toolbox, form)
+
+
+def _held(job: Job, chat: ChatModel, prompt: Prompt, toolbox: Toolbox, form: Form | None) -> Job:
+    """The job with what its answer is held to, which may be a call, and may come after reasoning."""
+    if form is not None and form.lark is not None and not toolbox.forced:
+        return job  # the client's grammar says itself what there is room for
+    constraint = chat.constraint(prompt, toolbox, form.term if form else None)
+    if constraint is None:
+        return job
+    return replace(job, constraint=constraint, constrained_by=form.param if form and not toolbox.forced else "tools")
 
 
 def chat_prompt(messages: Sequence[Message], target: Target, toolbox: Toolbox) -> tuple[ChatModel, Prompt]:
@@ -176,7 +184,7 @@ def _job(
     for prompt in prompts:
         if len(prompt) >= target.context:
             raise errors.context_length_exceeded(target.context, len(prompt), param)
-    constraint, constrained_by = constraint_of(request)
+    form = form_of(request)
     stream = bool(request.stream)
     if request.stream_options is not None and not stream:
         raise errors.bad_request("'stream_options' is only allowed when 'stream' is true.", "stream_options")
@@ -193,8 +201,8 @@ def _job(
         ignore_eos=bool(request.ignore_eos),
         stream=stream,
         include_usage=bool(request.stream_options and request.stream_options.include_usage),
-        constraint=constraint,
-        constrained_by=constrained_by,
+        constraint=form.constraint if form else None,
+        constrained_by=form.param if form else "",
     )
 
 

@@ -207,9 +207,7 @@ MEANINGS: dict[type, dict[str, Field]] = {
         "parameters": Field(
             f"A JSON schema of its arguments, which are an object; at most {MOST_NESTED} levels deep. Without one, it has none."
         ),
-        "strict": Field(
-            "Taken and ignored: a forced call always follows the schema, and no other is held to it.", False
-        ),
+        "strict": Field("Whether each call follows the schema; one that is forced does in any case.", False),
     },
     ResponseFormat: {
         "type": Field(

@@ -5,10 +5,11 @@
 """
 
 import re
+from collections.abc import Sequence
 
 from inferno_runtime.chat.dialects.base import Answer, Dialect
 from inferno_runtime.chat.dialects.calls import arguments
-from inferno_runtime.chat.grammar import Grammar, Spell, literal
+from inferno_runtime.chat.grammar import Grammar, Spell, either, literal
 from inferno_runtime.chat.reader import Waiting
 from inferno_runtime.chat.tools import Tool, Toolbox
 
@@ -58,15 +59,40 @@ class Harmony(Dialect):
         return (yield from reader.until(_ENDS, speech.text))
 
     def calls(self, grammar: Grammar, toolbox: Toolbox, spell: Spell) -> str:
-        call = super().calls(grammar, toolbox, spell)
-        words = grammar.rule("ANALYSIS", r"/(?s:.*)/")
-        reasoning = (spell(_CHANNEL), literal("analysis"), spell(_MESSAGE), words)
-        behind = (spell(_END), spell(_START), literal("assistant"))
-        return grammar.rule("messages", f"({' '.join((*reasoning, *behind))})? {call}")
+        return self._thought(super().calls(grammar, toolbox, spell), grammar, spell)
 
-    def call(self, tool: Tool, arguments: str, spell: Spell) -> str:
+    def formed(self, form: str, grammar: Grammar, spell: Spell) -> str:
+        return self._thought(self._final(form, grammar, spell), grammar, spell)
+
+    def calls_or(self, form: str, grammar: Grammar, toolbox: Toolbox, spell: Spell) -> str:
+        calls = super().calls(grammar, toolbox, spell)
+        return self._thought(either((calls, self._final(form, grammar, spell))), grammar, spell)
+
+    def _final(self, form: str, grammar: Grammar, spell: Spell) -> str:
+        return " ".join((spell(_CHANNEL), literal("final"), spell(_MESSAGE), super().formed(form, grammar, spell)))
+
+    def _thought(self, then: str, grammar: Grammar, spell: Spell) -> str:
+        """What may come after a message of the model's to itself."""
+        thoughts = grammar.up_to(spell(_END), "thoughts")
+        reasoning = (
+            spell(_CHANNEL),
+            literal("analysis"),
+            spell(_MESSAGE),
+            thoughts,
+            spell(_START),
+            literal("assistant"),
+        )
+        return grammar.rule("messages", f"({' '.join(reasoning)})? ({then})")
+
+    def freely(self, grammar: Grammar, toolbox: Toolbox, spell: Spell, unless: str = "") -> str:
+        head = " ".join((spell(_CHANNEL), grammar.rule("CHANNEL", "/analysis|commentary|final/"), spell(_MESSAGE)))
+        before = f"{head} {grammar.up_to(spell(_END), 'message')} {spell(_START)} {literal('assistant')}"
+        last = either((super().calls(grammar, toolbox, spell), f"{head} {grammar.words()}"))
+        return grammar.rule("messages", f"({before})* ({last})")
+
+    def call(self, tool: Tool, arguments: str, spell: Spell) -> Sequence[str]:
         head = (spell(_CHANNEL), literal(f"commentary to=functions.{tool.name} "), spell(_CONSTRAIN), literal("json"))
-        return " ".join((*head, spell(_MESSAGE), arguments))
+        return *head, spell(_MESSAGE), arguments
 
 
 def _ignore(text: str) -> None:

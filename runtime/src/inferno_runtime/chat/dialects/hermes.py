@@ -6,6 +6,7 @@
 """
 
 import re
+from collections.abc import Sequence
 
 from inferno_runtime.chat.dialects.base import Answer, Dialect
 from inferno_runtime.chat.dialects.calls import calls
@@ -32,6 +33,6 @@ class Hermes(Dialect):
             if (yield from calls(answer, opened)):
                 yield from answer.reader.accept(_CLOSING)
 
-    def call(self, tool: Tool, arguments: str, spell: Spell) -> str:
+    def call(self, tool: Tool, arguments: str, spell: Spell) -> Sequence[str]:
         head = literal(f'\n{{"name": "{tool.name}", "arguments": ')
-        return " ".join((spell(_OPENING), head, arguments, literal("}\n"), spell(_CLOSING)))
+        return spell(_OPENING), head, arguments, literal("}\n"), spell(_CLOSING)

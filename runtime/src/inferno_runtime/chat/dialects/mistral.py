@@ -5,6 +5,7 @@
 """
 
 import re
+from collections.abc import Sequence
 
 from inferno_runtime.chat.dialects.base import Answer, Dialect
 from inferno_runtime.chat.dialects.calls import arguments, calls
@@ -52,8 +53,8 @@ class Mistral(Dialect):
         yield from reader.spaces()
         return (yield from arguments(answer, name))
 
-    def call(self, tool: Tool, arguments: str, spell: Spell) -> str:
+    def call(self, tool: Tool, arguments: str, spell: Spell) -> Sequence[str]:
         if not self._named:
-            return " ".join((literal(f'{{"name": "{tool.name}", "arguments": '), arguments, literal("}")))
+            return literal(f'{{"name": "{tool.name}", "arguments": '), arguments, literal("}")
         number = (spell(_ID), "/[a-zA-Z0-9]{9}/") if self._numbered else ()
-        return " ".join((spell(_CALLS), literal(tool.name), *number, spell(_ARGUMENTS), arguments))
+        return spell(_CALLS), literal(tool.name), *number, spell(_ARGUMENTS), arguments
