@@ -38,6 +38,8 @@ def chat_of(request: CountTokensRequest) -> ChatRequest:
     """The chat. Raises `ApiError`, also in a chat's words; see `WORDS`."""
     if not request.messages:
         raise errors.bad_request("'messages' must hold at least one message.", "messages")
+    if request.mcp_servers:
+        raise errors.unsupported("mcp_servers", "This server connects to no others: offer their tools as yours.")
     fields: dict[str, Any] = {"model": request.model, "priority": request.priority}
     fields["messages"] = [*_system(request.system), *_messages(request.messages)]
     if request.tools:

@@ -34,6 +34,7 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Field]] = {
         "tool_choice": Field("Whether it uses them; a use that is forced follows the tool's schema."),
         "thinking": Field("Whether the answer has what the model says to itself; without it, it has."),
         "output_config": Field("What the answer is to be like."),
+        "mcp_servers": Field("Servers whose tools the model may use.", refused="any; have your client connect to them"),
         "priority": Field("As in a chat."),
     },
     MessagesRequest: {

@@ -99,5 +99,9 @@ def _refuse_unsupported(request: ResponsesRequest) -> None:
         raise errors.unsupported("conversation", "This server keeps no conversations; use 'previous_response_id'.")
     if request.prompt is not None:
         raise errors.unsupported("prompt", "This server keeps no prompts; send 'instructions' and 'input'.")
+    if request.moderation is not None:
+        raise errors.unsupported("moderation", "This server has no model that moderates.")
+    if request.stream_options is not None and not request.stream:
+        raise errors.bad_request("'stream_options' is only allowed when 'stream' is true.", "stream_options")
     if request.top_logprobs or "message.output_text.logprobs" in (request.include or ()):
         raise errors.unsupported("top_logprobs" if request.top_logprobs else "include")
