@@ -339,7 +339,7 @@ class Scheduler:
         last, end = count == seq.left, seq.position + count
         unscored = max(end - max(seq.scored, seq.position), 0) if scoring else 0
         wanted = max(unscored, int(last))
-        span = Span(seq.slot, seq.position, seq.tokens[seq.position : end], wanted, seq.adapter)
+        span = seq.span(seq.tokens[seq.position : end], wanted)
         if last:
             self._begin_masks([seq], [[]])
         try:
@@ -481,4 +481,4 @@ def _positions(batch: list[Sequence], drafts: list[list[int]]) -> Iterator[tuple
 
 
 def _next_span(seq: Sequence, draft: list[int]) -> Span:
-    return Span(seq.slot, seq.position, [seq.tokens[-1], *draft], 1 + len(draft), seq.adapter)
+    return seq.span([seq.tokens[-1], *draft], 1 + len(draft))

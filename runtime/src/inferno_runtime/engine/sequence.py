@@ -1,7 +1,9 @@
 """One sequence on its way through the engine."""
 
+from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
 
+from inferno_runtime.backends.base import Span
 from inferno_runtime.engine.draft import Acceptance, PromptLookup, Rehearsal
 from inferno_runtime.engine.masking import Matching
 from inferno_runtime.engine.request import Priority, Request
@@ -76,3 +78,7 @@ class Sequence:
     def left(self) -> int:
         """Tokens still to be evaluated before the next one can be sampled."""
         return len(self.tokens) - self.position
+
+    def span(self, tokens: Items[int], logits: int) -> Span:
+        """The evaluation of these tokens behind its cells."""
+        return Span(self.slot, self.position, tokens, logits, self.adapter, self.request.sampling.seeded)

@@ -219,6 +219,7 @@ def _sampling(request: GenerationRequest, target: Target) -> Sampling:
         # -1, as other servers' clients send it, means off as well.
         "top_k": None if request.top_k is None else max(request.top_k, 0),
         "seed": secrets.randbits(64) if request.seed is None else request.seed % 2**64,
+        "seeded": request.seed is not None,
         "logit_bias": _bias(request.logit_bias, target),
     }
     return Sampling(**{name: value for name, value in given.items() if value is not None})
