@@ -238,6 +238,16 @@ def test_a_strict_tool_is_thought_of_freely(
     assert allows(constraint, text, controls) is allowed
 
 
+def test_a_mark_that_is_a_token_is_never_spelled_in_letters() -> None:
+    """Which would be read as the mark."""
+    model = chat_model(template_of(), {"<tool_call>": 256})
+    constraint = model.constraint(model.prompt([QUESTION], STRICT), STRICT)
+    assert constraint is not None
+    assert allows(constraint, "Rain. <tool_call", {})
+    assert not allows(constraint, "Rain. <tool_call>", {})
+    assert allows(constraint, f"Rain. {CALL_TEXT}", {"<tool_call>": 256})
+
+
 @pytest.mark.parametrize("controls", [{}, MARKS], ids=["letters", "tokens"])
 @pytest.mark.parametrize(
     ("thought", "text", "allowed"),

@@ -11,6 +11,7 @@ Spell = Callable[[str], str]
 
 # As templates write JSON, which is how models have learnt it; and no white space that could go on for ever.
 _JSON_STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+_ANY = "/(?s:.*)/"
 
 
 def literal(text: str) -> str:
@@ -41,8 +42,10 @@ def repeated(item: str, between: str, most: int) -> str:
 class Grammar:
     """Rules under way to a text."""
 
-    def __init__(self) -> None:
+    def __init__(self, unwritten: Iterable[str] = ()) -> None:
+        """unwritten: what words never hold: the spellings of marks that are tokens, which would be read as these."""
         self._rules: dict[str, str] = {}
+        self._unwritten = either(map(literal, unwritten))
 
     def rule(self, name: str, body: str) -> str:
         """Add a rule; gives its name."""
@@ -51,7 +54,9 @@ class Grammar:
 
     def words(self) -> str:
         """Any text."""
-        return self.rule("WORDS", "/(?s:.*)/")
+        if not self._unwritten:
+            return self.rule("WORDS", _ANY)
+        return self.rule("WORDS", f"{_ANY} & ~({_ANY} ({self._unwritten}) {_ANY})")
 
     def up_to(self, mark: str, name: str, unless: str = "") -> str:
         """Any text up to the first `mark`, and that.
@@ -63,7 +68,7 @@ class Grammar:
         if not lone:
             text = f"{text} {mark}"
         if unless:
-            text = self.rule(name.upper(), f"({text}) & ~({unless} {self.words()})")
+            text = self.rule(name.upper(), f"({text}) & ~({unless} {_ANY})")
         if lone:
             return f"{text} {mark}"
         # Lazy, or the text would go on behind the mark.

@@ -74,7 +74,7 @@ class ChatModel:
 
         form: the term for the form that words must have, None where they need none.
         """
-        grammar = Grammar()
+        grammar = Grammar(self._marks)
         if toolbox.forced:
             said = self._dialect.calls(grammar, toolbox, self._spell)
         elif form is not None and toolbox.callable:
