@@ -11,7 +11,7 @@ from llguidance import LLMatcher, LLTokenizer
 from inferno_runtime.chat.dialects import choose
 from inferno_runtime.chat.dialects.base import Thinking
 from inferno_runtime.chat.events import Said
-from inferno_runtime.chat.grammar import MOST_CALLS, Grammar, literal
+from inferno_runtime.chat.grammar import MOST_CALLS, Grammar
 from inferno_runtime.chat.parser import Parser
 from inferno_runtime.chat.tools import Mode, Tool, Toolbox
 from inferno_runtime.engine.constraint import json_term
@@ -56,7 +56,7 @@ TEMPLATES = {
 
 def grammar_of(template: str, toolbox: Toolbox) -> str:
     grammar = Grammar()
-    grammar.rule("start", choose(template, knows_tools=True).calls(grammar, toolbox, literal))
+    grammar.rule("start", choose(template, knows_tools=True).calls(grammar, toolbox))
     return str(grammar)
 
 
@@ -142,7 +142,7 @@ CHANNEL = "<|channel|>commentary<|message|>I look.<|end|><|start|>assistant<|cha
 
 def freely_of(template: str, toolbox: Toolbox) -> str:
     grammar = Grammar()
-    grammar.rule("start", choose(template, knows_tools=True).freely(grammar, toolbox, literal))
+    grammar.rule("start", choose(template, knows_tools=True).freely(grammar, toolbox))
     return str(grammar)
 
 
@@ -221,7 +221,7 @@ FORM = {**CITY, "additionalProperties": False}
 def calls_or_form(template: str) -> str:
     grammar = Grammar()
     dialect = choose(template, knows_tools=True)
-    grammar.rule("start", dialect.calls_or(json_term(FORM), grammar, FORMED, literal))
+    grammar.rule("start", dialect.calls_or(json_term(FORM), grammar, FORMED))
     return str(grammar)
 
 
@@ -248,6 +248,6 @@ def test_neither_keeps_the_other_from_beginning(template: str) -> None:
         assert json.loads(read(template, FORMED, text).text) == {"name": name}
     dialect = choose(template, knows_tools=True)
     grammar = Grammar()
-    grammar.rule("start", dialect.calls(grammar, replace(FORMED, callable=(NOW,), parallel=False), literal))
+    grammar.rule("start", dialect.calls(grammar, replace(FORMED, callable=(NOW,), parallel=False)))
     call = walk(str(grammar), 2)
     assert walk(lark, 0, call, shortly=True) == call

@@ -8,7 +8,7 @@ from inferno_runtime.chat import conversation
 from inferno_runtime.chat.conversation import Turn
 from inferno_runtime.chat.dialects import Generic, choose
 from inferno_runtime.chat.dialects.base import Thinking
-from inferno_runtime.chat.grammar import Grammar, literal, token
+from inferno_runtime.chat.grammar import Grammar, literal
 from inferno_runtime.chat.parser import Parser
 from inferno_runtime.chat.template import ChatTemplate, Piece
 from inferno_runtime.chat.tools import Toolbox
@@ -76,11 +76,11 @@ class ChatModel:
         """
         grammar = Grammar(self._marks)
         if toolbox.forced:
-            said = self._dialect.calls(grammar, toolbox, self._spell)
+            said = self._dialect.calls(grammar, toolbox)
         elif form is not None and toolbox.callable:
-            said = self._dialect.calls_or(form, grammar, toolbox, self._spell)
+            said = self._dialect.calls_or(form, grammar, toolbox)
         elif form is not None:
-            said = self._dialect.formed(form, grammar, self._spell)
+            said = self._dialect.formed(form, grammar)
         elif toolbox.strict:
             return self._freely(grammar, prompt, toolbox)
         else:
@@ -92,18 +92,18 @@ class ChatModel:
         """What holds calls to their schemas wherever the model makes one, but not where it thinks of it."""
         dialect, thinking, words = self._dialect, self._thinking, grammar.words()
         if thinking is None:
-            start = dialect.freely(grammar, toolbox, self._spell)
+            start = dialect.freely(grammar, toolbox)
         elif prompt.thinks:
-            thought = grammar.up_to(self._spell(thinking.closing), "thought")
-            start = f"{thought} {dialect.freely(grammar, toolbox, self._spell)} | {words}"
+            thought = grammar.up_to(grammar.mark(thinking.closing), "thought")
+            start = f"{thought} {dialect.freely(grammar, toolbox)} | {words}"
         elif thinking.opening in self._marks:
-            opening = self._spell(thinking.opening)
-            thought = grammar.up_to(self._spell(thinking.closing), "thought")
-            start = f"({opening} {thought})? {dialect.freely(grammar, toolbox, self._spell)} | {opening} {words}"
+            opening = grammar.mark(thinking.opening)
+            thought = grammar.up_to(grammar.mark(thinking.closing), "thought")
+            start = f"({opening} {thought})? {dialect.freely(grammar, toolbox)} | {opening} {words}"
         else:
             opening = grammar.rule("OPENING", rf"/\s*/ {literal(thinking.opening)}")
             thought = grammar.rule("thought[lazy]", f"{opening} {words} {literal(thinking.closing)}")
-            start = f"{thought}? {dialect.freely(grammar, toolbox, self._spell, opening)}"
+            start = f"{thought}? {dialect.freely(grammar, toolbox, opening)}"
         grammar.rule("start", start)
         return Constraint(str(grammar))
 
@@ -111,15 +111,11 @@ class ChatModel:
         """The grammar of what may, or must, come before an answer that is held to a form."""
         if self._thinking is None:
             return ""
-        thought = grammar.up_to(self._spell(self._thinking.closing), "thought")
+        thought = grammar.up_to(grammar.mark(self._thinking.closing), "thought")
         behind = grammar.rule("BLANK", r"/\s{0,2}/")
         if prompt.thinks:
             return f"{thought} {behind}"
-        return f"({self._spell(self._thinking.opening)} {thought} {behind})?"
-
-    def _spell(self, text: str) -> str:
-        number = self._marks.get(text)
-        return literal(text) if number is None else token(number)
+        return f"({grammar.mark(self._thinking.opening)} {thought} {behind})?"
 
 
 def _control_tokens(marks: Sequence[str], tokenizer: Tokenizer) -> dict[str, int]:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from inferno_runtime.chat.dialects.base import Answer, Dialect
 from inferno_runtime.chat.dialects.calls import calls
-from inferno_runtime.chat.grammar import Grammar, Spell, either, literal
+from inferno_runtime.chat.grammar import Grammar, either, literal
 from inferno_runtime.chat.reader import Waiting
 from inferno_runtime.chat.tools import Tool, Toolbox
 from inferno_runtime.engine.constraint import json_term
@@ -21,24 +21,24 @@ class Bare(Dialect):
 
     arguments_key: ClassVar[str] = "arguments"
 
-    def call(self, tool: Tool, arguments: str, spell: Spell) -> Sequence[str]:
+    def call(self, tool: Tool, arguments: str, grammar: Grammar) -> Sequence[str]:
         return literal(f'{{"name": "{tool.name}"'), self._key(), arguments, literal("}")
 
-    def openings(self, grammar: Grammar, toolbox: Toolbox, spell: Spell) -> list[tuple[str, str]]:
-        calls = self._calls(grammar, toolbox, spell)
+    def openings(self, grammar: Grammar, toolbox: Toolbox) -> list[tuple[str, str]]:
+        calls = self._calls(grammar, toolbox)
         return [
             # In whatever style the model has begun the object, and whatever it has said before the name.
             (f'/"name"\\s*:\\s*"{re.escape(tool.name)}"/', " ".join(rest))
             for tool, (_, *rest) in zip(toolbox.callable, calls, strict=True)
         ]
 
-    def calls_or(self, form: str, grammar: Grammar, toolbox: Toolbox, spell: Spell) -> str:
+    def calls_or(self, form: str, grammar: Grammar, toolbox: Toolbox) -> str:
         # One call at most, and as JSON of any style: other marks than the form's would decide between the two too soon.
         calls = [
             grammar.rule(f"call_{number}", json_term(self._as_schema(toolbox, tool)))
             for number, tool in enumerate(toolbox.callable)
         ]
-        return grammar.rule("answer", either((*calls, self.formed(form, grammar, spell))))
+        return grammar.rule("answer", either((*calls, self.formed(form, grammar))))
 
     def _as_schema(self, toolbox: Toolbox, tool: Tool) -> dict[str, Any]:
         arguments = _moved(toolbox.schema(tool), f"#/properties/{self.arguments_key}")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from inferno_runtime.chat.dialects.base import Answer, Dialect
 from inferno_runtime.chat.dialects.calls import arguments
-from inferno_runtime.chat.grammar import Grammar, Spell, either, literal
+from inferno_runtime.chat.grammar import Grammar, either, literal
 from inferno_runtime.chat.reader import Waiting
 from inferno_runtime.chat.tools import Tool, Toolbox
 
@@ -68,15 +68,15 @@ class DeepSeek(Dialect):
         yield from reader.accept(_CALL_END)
         return True
 
-    def call(self, tool: Tool, arguments: str, spell: Spell) -> Sequence[str]:
-        head, tail = [literal(tool.name), spell(_SEPARATOR)], []
+    def call(self, tool: Tool, arguments: str, grammar: Grammar) -> Sequence[str]:
+        head, tail = [literal(tool.name), grammar.mark(_SEPARATOR)], []
         if self._fenced:
-            head = [literal("function"), spell(_SEPARATOR), literal(f"{tool.name}\n{_FENCE}\n")]
+            head = [literal("function"), grammar.mark(_SEPARATOR), literal(f"{tool.name}\n{_FENCE}\n")]
             tail = [literal(f"\n{_FENCE_END}")]
-        return spell(_CALL), *head, arguments, *tail, spell(_CALL_END)
+        return grammar.mark(_CALL), *head, arguments, *tail, grammar.mark(_CALL_END)
 
-    def openings(self, grammar: Grammar, toolbox: Toolbox, spell: Spell) -> list[tuple[str, str]]:
+    def openings(self, grammar: Grammar, toolbox: Toolbox) -> list[tuple[str, str]]:
         # A model that leaves out the first mark is understood, too.
-        calls = self._calls(grammar, toolbox, spell)
+        calls = self._calls(grammar, toolbox)
         lone = either(" ".join(rest) for _, *rest in calls)
-        return [*super().openings(grammar, toolbox, spell), (spell(_CALL), lone)]
+        return [*super().openings(grammar, toolbox), (grammar.mark(_CALL), lone)]

@@ -20,7 +20,7 @@ import msgspec
 
 from inferno_runtime.chat.dialects.base import Answer, Dialect
 from inferno_runtime.chat.dialects.calls import arguments, calls
-from inferno_runtime.chat.grammar import Grammar, Spell, either, literal
+from inferno_runtime.chat.grammar import Grammar, either, literal
 from inferno_runtime.chat.reader import Waiting
 from inferno_runtime.chat.tools import Tool, Toolbox
 
@@ -123,14 +123,14 @@ class FunctionXml(Dialect):
         speech.arguments(_as_json("".join(parts), types))
         return True
 
-    def call(self, tool: Tool, arguments: str, spell: Spell) -> Sequence[str]:
+    def call(self, tool: Tool, arguments: str, grammar: Grammar) -> Sequence[str]:
         call = self._plain_call(tool, arguments)
         if self._wrapped:
-            return spell(_OPENING), literal("\n"), *call, literal("\n"), spell(_CLOSING)
+            return grammar.mark(_OPENING), literal("\n"), *call, literal("\n"), grammar.mark(_CLOSING)
         return call
 
-    def openings(self, grammar: Grammar, toolbox: Toolbox, spell: Spell) -> list[tuple[str, str]]:
-        openings = super().openings(grammar, toolbox, spell)
+    def openings(self, grammar: Grammar, toolbox: Toolbox) -> list[tuple[str, str]]:
+        openings = super().openings(grammar, toolbox)
         if self._wrapped:  # a model that leaves out the first tag is understood, too
             calls = (self._plain_call(tool, f"arguments_{number}") for number, tool in enumerate(toolbox.callable))
             openings.append((literal(_FUNCTION), either(" ".join(rest) for _, *rest in calls)))

@@ -5,7 +5,7 @@
 
 from inferno_runtime.chat.dialects.bare import Bare, read_objects
 from inferno_runtime.chat.dialects.base import Answer
-from inferno_runtime.chat.grammar import Grammar, Spell, either
+from inferno_runtime.chat.grammar import Grammar, either
 from inferno_runtime.chat.reader import Waiting
 from inferno_runtime.chat.tools import Toolbox
 
@@ -26,6 +26,6 @@ class Llama(Bare):
     def read(self, answer: Answer) -> Waiting[None]:
         yield from read_objects(answer, _TAG)
 
-    def openings(self, grammar: Grammar, toolbox: Toolbox, spell: Spell) -> list[tuple[str, str]]:
-        calls = either(" ".join(call) for call in self._calls(grammar, toolbox, spell))
-        return [*super().openings(grammar, toolbox, spell), (spell(_TAG), calls)]
+    def openings(self, grammar: Grammar, toolbox: Toolbox) -> list[tuple[str, str]]:
+        calls = either(" ".join(call) for call in self._calls(grammar, toolbox))
+        return [*super().openings(grammar, toolbox), (grammar.mark(_TAG), calls)]
