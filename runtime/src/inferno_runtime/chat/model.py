@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from inferno_runtime.backends.base import Tokenizer
 from inferno_runtime.chat import conversation
@@ -10,7 +11,7 @@ from inferno_runtime.chat.dialects import Generic, choose
 from inferno_runtime.chat.dialects.base import Thinking
 from inferno_runtime.chat.grammar import Grammar, literal
 from inferno_runtime.chat.parser import Parser
-from inferno_runtime.chat.template import ChatTemplate, Piece
+from inferno_runtime.chat.template import ChatTemplate, Options, Piece
 from inferno_runtime.chat.tools import Toolbox
 from inferno_runtime.chat.traits import probe
 from inferno_runtime.engine.constraint import Constraint
@@ -51,13 +52,14 @@ class ChatModel:
             shown = {token: mark.encode() for mark, token in self._marks.items()}
             self.pieces = [shown.get(token, piece) for token, piece in enumerate(tokenizer.pieces)]
 
-    def prompt(self, turns: Sequence[Turn], toolbox: Toolbox) -> Prompt:
-        """The prompt of a conversation. Raises `TemplateError`."""
+    def prompt(self, turns: Sequence[Turn], toolbox: Toolbox, options: Options = MappingProxyType({})) -> Prompt:
+        """The prompt of a conversation. options: as of `ChatTemplate.pieces`. Raises `TemplateError`."""
         if self._native:
             tools = [tool.described for tool in toolbox.offered] or None
-            pieces = self._template.pieces(conversation.native(turns, self._traits), tools)
+            pieces = self._template.pieces(conversation.native(turns, self._traits), tools, options)
         else:
-            pieces = self._template.pieces(conversation.plain(turns, toolbox.offered, self._traits))
+            messages = conversation.plain(turns, toolbox.offered, self._traits)
+            pieces = self._template.pieces(messages, options=options)
         thinks = self._thinking is not None and pieces[-1].text[-_TAIL:].rstrip().endswith(self._thinking.opening)
         return Prompt(pieces, thinks)
 

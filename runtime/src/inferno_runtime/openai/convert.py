@@ -7,12 +7,15 @@ in a thread.
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
 
 import msgspec
 
+from inferno_runtime.chat.conversation import nesting
 from inferno_runtime.chat.model import ChatModel, Prompt
 from inferno_runtime.chat.parser import Parser
-from inferno_runtime.chat.template import TemplateError, encode_pieces
+from inferno_runtime.chat.template import GIVEN, Options, TemplateError, encode_pieces
 from inferno_runtime.chat.tools import Toolbox
 from inferno_runtime.engine.constraint import Constraint
 from inferno_runtime.engine.request import Sampling
@@ -28,6 +31,8 @@ DEFAULT_MAX_TOKENS = 512
 MAX_STOPS = 16
 MAX_BIASES = 1024
 MAX_METADATA = 16  # entries
+MAX_OPTIONS = 16  # of a template
+_OPTIONS_NESTED = 8  # levels
 _METADATA_KEY = 64  # characters
 # Those that mean the same to the engine as they do in a request.
 _SAMPLING_FIELDS = tuple(
@@ -103,7 +108,7 @@ def chat_job(request: ChatRequest, target: Target) -> Job:
     limit = _same_limit(request)
     form = form_of(request)
     toolbox = replace(toolbox_of(request), formed=form is not None and form.lark is None)
-    chat, prompt = chat_prompt(request.messages, target, toolbox)
+    chat, prompt = chat_prompt(request.messages, target, toolbox, _options(request))
     refuse_hopeless(prompt.characters, "messages", target)
     logprobs = (request.top_logprobs or 0) if request.logprobs else None
     tokens = encode_pieces(prompt.pieces, target.tokenizer)
@@ -122,15 +127,32 @@ def _held(job: Job, chat: ChatModel, prompt: Prompt, toolbox: Toolbox, form: For
     return replace(job, constraint=constraint, constrained_by=form.param if form and not toolbox.forced else "tools")
 
 
-def chat_prompt(messages: Sequence[Message], target: Target, toolbox: Toolbox) -> tuple[ChatModel, Prompt]:
-    """How the model chats, and what that makes of messages. Raises `ApiError`."""
+def chat_prompt(
+    messages: Sequence[Message], target: Target, toolbox: Toolbox, options: Options = MappingProxyType({})
+) -> tuple[ChatModel, Prompt]:
+    """How the model chats, and what that makes of messages. options: for its template. Raises `ApiError`."""
     turns = turns_of(messages)
     if target.chat is None:
         raise errors.bad_request(target.template_error, "messages", "no_chat_template")
     try:
-        return target.chat, target.chat.prompt(turns, toolbox)
+        return target.chat, target.chat.prompt(turns, toolbox, options)
     except TemplateError as error:
         raise errors.bad_request(str(error), "messages", "chat_template_error") from error
+
+
+def _options(request: ChatRequest) -> Options:
+    """What the template is told besides. Raises `ApiError`."""
+    options: dict[str, Any] = {}
+    if request.reasoning_effort is not None:
+        options["reasoning_effort"] = request.reasoning_effort
+        if request.reasoning_effort == "none":
+            options["enable_thinking"] = False
+    given, field = request.chat_template_kwargs or {}, "chat_template_kwargs"
+    if len(given) > MAX_OPTIONS or nesting(given) > _OPTIONS_NESTED:
+        raise errors.bad_request(f"'{field}' holds too much, or nests too deep.", field)
+    for name in given.keys() & GIVEN:
+        raise errors.bad_request(f"'{field}' must not hold '{name}', which is this server's to say.", field)
+    return options | given
 
 
 def completion_job(request: CompletionRequest, target: Target) -> Job:

@@ -45,6 +45,10 @@ def chat_of(request: CountTokensRequest) -> ChatRequest:
     if request.tools:
         fields["tools"] = [_tool(tool, f"tools[{number}]") for number, tool in enumerate(request.tools)]
     fields |= _choice(request.tool_choice, bool(request.tools))
+    if request.thinking is not None and request.thinking.type == "disabled":
+        fields["reasoning_effort"] = "none"
+    elif request.output_config is not None:
+        fields["reasoning_effort"] = request.output_config.effort
     if request.output_config is not None and request.output_config.format is not None:
         schema = {"name": "output", "schema": request.output_config.format.schema}
         fields["response_format"] = {"type": "json_schema", "json_schema": schema}

@@ -67,12 +67,15 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Field]] = {
         "disable_parallel_tool_use": Field("Whether the answer may use one tool at most.", False),
     },
     Thinking: {
-        "type": Field("`disabled` leaves it out of the answer. A model that thinks does so all the same."),
+        "type": Field(
+            "`disabled` leaves it out of the answer, and tells the model's template `enable_thinking: false`."
+        ),
         "budget_tokens": _IGNORED,
         "display": Field("`omitted` leaves it out as well; no summary is made."),
     },
     OutputConfig: {
         "format": Field("What form the text must have; any without one."),
+        "effort": Field("As `reasoning_effort` in a chat."),
     },
     OutputFormat: {
         "type": Field("`json_schema`."),

@@ -59,6 +59,7 @@ class OutputConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What the answer is to be like."""
 
     format: OutputFormat | None = None
+    effort: Annotated[str, Meta(max_length=32)] | None = None
 
 
 class CountTokensRequest(msgspec.Struct, frozen=True, kw_only=True):

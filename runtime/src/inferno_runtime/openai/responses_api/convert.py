@@ -31,6 +31,7 @@ def chat_of(request: ResponsesRequest, items: Sequence[Kept]) -> ChatRequest:
     fields: dict[str, Any] = {name: getattr(request, name) for name in _SHARED}
     fields["messages"] = messages(items, request.instructions)
     fields["max_tokens"] = request.max_output_tokens
+    fields["reasoning_effort"] = request.reasoning.effort if request.reasoning else None
     if request.text is not None and request.text.format is not None:
         fields["response_format"] = _format(request.text.format)
     if request.tools:

@@ -89,7 +89,7 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Field]] = {
         "strict": Field("Taken and ignored: an answer always follows its schema."),
     },
     ReasoningOptions: {
-        "effort": _REPEATED,
+        "effort": Field("As `reasoning_effort` in a chat, and repeated in the response."),
         "summary": Field("Taken and ignored: a reasoning item has the thinking itself."),
     },
     FunctionTool: {
