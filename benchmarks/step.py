@@ -21,7 +21,7 @@ from inferno_runtime.config import ModelConfig, ServedModel
 from inferno_runtime.engine.request import Request, Sampling
 from inferno_runtime.engine.scheduler import Scheduler
 from inferno_runtime.worker.client import EngineClient
-from inferno_runtime.worker.frames import FromEngine, Reader, Step, encode, from_engine
+from inferno_runtime.worker.frames import FromEngine, Reader, Step, Submit, encode, from_engine
 from inferno_runtime.worker.generation import Generation
 
 VOCABULARY = 49_152
@@ -77,9 +77,10 @@ async def measure(sampling: Sampling, sequences: int, steps: int) -> tuple[list[
     pieces = [b" word"] * VOCABULARY
     generations = []
     for number in range(1, sequences + 1):
-        scheduler.submit(Request(number, [1] * 100, 1 << 19, sampling))
+        request = Request(number, [1] * 100, 1 << 19, sampling)
+        scheduler.submit(request)
         generation = Generation(number, 100, pieces, ["\n\n"], lambda _: None, None)
-        client._generations[number] = generation
+        client._flight.begin(generation, Submit(request))
         generations.append(generation)
     started = 0
     while started < sequences:

@@ -19,3 +19,10 @@ lock operator.txt operator/pyproject.toml
 lock dev.txt requirements/dev.in runtime/pyproject.toml operator/pyproject.toml --extra serve --extra tracing
 lock ../benchmarks/requirements.txt benchmarks/requirements.in -c requirements/runtime.txt -c requirements/build.txt
 lock ../benchmarks/infinity.txt benchmarks/infinity.in
+lock ../tests/clients/requirements/agents.txt tests/clients/requirements/agents.in --only-binary :all:
+lock ../tests/clients/requirements/llamaindex.txt tests/clients/requirements/llamaindex.in --only-binary :all:
+# Without the addresses of the packages, which npm writes by itself.
+if command -v npm > /dev/null; then
+    npm install --prefix tests/clients/requirements --silent --package-lock-only --omit-lockfile-registry-resolved \
+        --ignore-scripts --no-audit --no-fund
+fi

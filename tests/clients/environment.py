@@ -23,22 +23,31 @@ def python(name: str) -> Path:
     def install(folder: Path) -> None:
         _run([uv, "venv", "-q", "--python", sys.executable, folder])
         # What is only published as source would have to be built, which is not what is tested here.
-        _run([uv, "pip", "install", "-q", "--only-binary", ":all:", "--python", folder / "bin/python", "-r", wanted])
+        options: list[str | Path] = [
+            "-q",
+            "--require-hashes",
+            "--only-binary",
+            ":all:",
+            "--python",
+            folder / "bin/python",
+        ]
+        _run([uv, "pip", "install", *options, "-r", wanted])
 
     return _made(wanted, install) / "bin" / "python"
 
 
 def node_folder() -> Path:
-    """A folder in whose `node_modules` are the packages of `requirements/package.json`. Skips as `python` does."""
+    """A folder in whose `node_modules` are the packages of `requirements/package-lock.json`. Skips as `python` does."""
     if shutil.which("npm") is None:
         pytest.skip("npm is not installed")
 
     def install(folder: Path) -> None:
         folder.mkdir(parents=True)
-        shutil.copy(REQUIREMENTS / "package.json", folder)
-        _run(["npm", "install", "--silent", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts"], folder)
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy(REQUIREMENTS / name, folder)
+        _run(["npm", "ci", "--silent", "--no-audit", "--no-fund", "--ignore-scripts"], folder)
 
-    return _made(REQUIREMENTS / "package.json", install)
+    return _made(REQUIREMENTS / "package-lock.json", install)
 
 
 def _made(wanted: Path, install: Callable[[Path], None]) -> Path:

@@ -11,13 +11,16 @@ from inferno_runtime.config import ServerConfig
 from tests.conformance.conftest import Serve
 from tests.conformance.covering import covers
 from tests.conformance.wire import STORY, Socket, text_of
-from tests.runtime.process import ServerProcess, eventually
+from tests.runtime.process import MODEL, ServerProcess, eventually
 from tests.unit.server.conftest import Start
 from tests.unit.server.fakes import FakeEngine
 from tests.unit.server.test_websocket import Connect
 
 LONG = {"max_tokens": 900, "temperature": 0, "ignore_eos": True}
 SHORT = {"max_tokens": 60, "temperature": 0, "ignore_eos": True}
+# Each token takes a kilobyte and more, so that no buffer of the kernel's holds the answer, in however few messages it comes.
+LARGE: dict[str, Any] = {"messages": [{"role": "user", "content": "Tell me a story."}]}
+LARGE["params"] = {**LONG, "logprobs": True, "top_logprobs": 20}
 # A socket that takes little by itself.
 SMALL: dict[str, Any] = {"sockopt": ((socket.SOL_SOCKET, socket.SO_RCVBUF, 4096),)}
 LEVELS = {"healthy": (0.0, 0.7), "moderate": (0.7, 0.9), "critical": (0.9, 1000.0)}
@@ -30,9 +33,9 @@ def whole(server: ServerProcess, **fields: object) -> str:
 @covers("flow.levels", "flow.messages", "flow.paused", "flow.nothing-dropped", "matrix.extensions.flow-control")
 def test_a_slow_reader(serve: Serve) -> None:
     with serve("--stream-buffer-kb", "16", "--token-batch-size", "1") as server:
-        alone = whole(server, **LONG)
+        alone = server.chat(LARGE["messages"][0]["content"], **LONG).json()["choices"][0]["message"]["content"]
         with Socket(server, **SMALL) as client:
-            client.ask(id="a", params=LONG)
+            client.send(type="inference", model=MODEL, id="a", **LARGE)
             # Nothing is read: the sequence is paused in the engine, and others go on.
             eventually(lambda: server.metric("num_requests_paused") == 1, "the sequence is paused")
             assert server.complete("x", max_tokens=20).status_code == 200
@@ -136,7 +139,7 @@ def test_who_owes_an_acknowledgement_for_too_long_is_cancelled(serve: Serve) -> 
 def test_who_takes_nothing_for_too_long_is_cancelled(serve: Serve) -> None:
     flags = ("--stream-buffer-kb", "16", "--token-batch-size", "1", "--ack-timeout-seconds", "1")
     with serve(*flags) as server, Socket(server, **SMALL) as client:
-        client.ask(id="a", params=LONG)
+        client.send(type="inference", model=MODEL, id="a", **LARGE)
         eventually(lambda: server.active() == 1, "the request is active")
         eventually(lambda: server.active() == 0, "its slot is free")
         error = client.until("error", "complete")[-1]

@@ -105,9 +105,7 @@ class ServerProcess:
 
     def engine_pid(self) -> int:
         """The process id of the engine."""
-        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
-        commands = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") for pid in children}
-        (engine,) = [pid for pid, command in commands.items() if b"inferno_runtime.worker" in command]
+        (engine,) = children(self.pid, "inferno_runtime.worker")
         return engine
 
     def signal(self, number: signal.Signals) -> None:
@@ -141,6 +139,14 @@ def eventually(true: Callable[[], bool], what: str, seconds: float = 60) -> None
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {seconds:g} s: {what}")
         time.sleep(0.01)
+
+
+def children(pid: int, module: str) -> list[int]:
+    """The processes that this one has started to run a module."""
+    started = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [
+        int(child) for child in started if module.encode() in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
+    ]
 
 
 def is_alive(pid: int) -> bool:

@@ -4,11 +4,12 @@ import contextlib
 import json
 import signal
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlencode
 
 import pytest
 
-from tests.runtime.process import MODEL, ServerProcess, eventually
+from tests.runtime.process import MODEL, ServerProcess, children, eventually
 from tests.runtime.raw import (
     CLOSE,
     GOOD,
@@ -157,6 +158,26 @@ def test_nothing_new_begins() -> None:
         assert server.wait() == 0
 
 
+# Takes the compiler all the time that it may have.
+SLOW = "start: A\nA: /.*a.{18}b.*/ & /.*c.{19}d.*/ & ~/.*e.{17}f.*/"
+
+
+def test_who_waits_for_a_grammar_to_be_compiled_is_told_so() -> None:
+    with ServerProcess("--drain-seconds", "0") as server:
+        forms = [{"type": "grammar", "grammar": SLOW + "x" * number} for number in range(2)]
+        with ThreadPoolExecutor(2) as pool:
+            asked = [pool.submit(server.complete, "x", response_format=form) for form in forms]
+            eventually(lambda: bool(children(server.pid, "inferno_runtime.worker.compiler")), "it is being compiled")
+            server.signal(signal.SIGTERM)
+            answers = [each.result() for each in asked]
+        assert server.wait() == 0
+        assert "Traceback" not in server.log
+    for answer in answers:
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "engine_unavailable")
+        assert int(answer.headers["retry-after"]) > 0
+        assert answer.headers["connection"] == "close"
+
+
 def test_who_does_nothing_holds_nothing_up() -> None:
     with ServerProcess() as server:
         silent, half, kept = [connect(server) for _ in range(3)]
@@ -191,6 +212,7 @@ def assert_cut_off(server: ServerProcess, load: Load, client: WebSocket) -> None
     client.close()
     assert server.wait() == 0
     assert found["whole"].status == 503
+    assert found["whole"].headers["connection"] == "close"
     assert found["whole"].error["code"] == "engine_unavailable"
     for kind in ("chat", "completion", "events"):
         assert found[kind].status == 200

@@ -6,6 +6,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -81,6 +82,21 @@ def test_an_engine_that_is_killed(own_server: ServerProcess) -> None:
     assert own_server.engine_pid() != engine
     assert f'inferno_engine_restarts_total{{model_name="{MODEL}"}} 1.0' in own_server.client.get("/metrics").text
     eventually(lambda: own_server.client.get("/health/ready").status_code == 200, "the server is ready again")
+
+
+def test_who_has_no_token_yet_does_not_notice_that_an_engine_is_killed() -> None:
+    with ServerProcess("--slots", "1") as server:
+        streams = Streams(server, 1)
+        with ThreadPoolExecutor(3) as pool:
+            waiting = [pool.submit(server.complete, "The capital of France", max_tokens=4) for _ in range(3)]
+            eventually(lambda: server.metric("num_requests_waiting") == 3, "the others wait")
+            os.kill(server.engine_pid(), signal.SIGKILL)
+            answers = [each.result() for each in waiting]
+        streams.join()
+        assert streams.events[0][-1]["error"]["code"] == "engine_restarted"
+        assert [answer.status_code for answer in answers] == [200] * 3
+        assert server.metric("num_requests_resubmitted_total") == 3
+        assert "requests without a token that begin anew: 3" in server.log
 
 
 def test_sigterm_lets_streams_end(own_server: ServerProcess) -> None:

@@ -107,6 +107,28 @@ def test_a_response_is_kept_until_it_is_deleted(client: openai.OpenAI) -> None:
         assert caught.value.code == "response_not_found"
 
 
+def test_an_item_by_its_id(client: openai.OpenAI) -> None:
+    question: Any = {"role": "user", "content": "What is the capital of France?"}
+    first = client.responses.create(model=MODEL, input=[question], temperature=0)
+    reference: Any = {"type": "item_reference", "id": first.output[0].id}
+    second = client.responses.create(model=MODEL, input=[question, reference, question], temperature=0)
+    listed = client.responses.input_items.list(second.id, order="asc").data
+    assert [item.id for item in listed][1] == first.output[0].id
+    client.responses.delete(first.id)
+    with pytest.raises(openai.NotFoundError) as caught:
+        client.responses.create(model=MODEL, input=[question, reference], temperature=0)
+    assert caught.value.code == "item_not_found"
+
+
+def test_what_is_not_there_is_told(client: openai.OpenAI) -> None:
+    response = client.responses.create(model=MODEL, input="Hi", max_output_tokens=4)
+    with pytest.raises(openai.APIStatusError) as caught:
+        client.responses.cancel(response.id)
+    assert (caught.value.status_code, caught.value.code) == (501, "endpoint_not_served")
+    with pytest.raises(openai.BadRequestError, match="background"):
+        client.responses.create(model=MODEL, input="Hi", background=True)
+
+
 def test_a_schema(client: openai.OpenAI) -> None:
     schema = {
         "type": "object",

@@ -11,6 +11,7 @@ import pytest
 from inferno_runtime.engine.sampling import uniform
 from inferno_runtime.models.source import DEFAULT_MODEL
 from tests.runtime import onnx_twins
+from tests.runtime.floats import as_floats
 from tests.runtime.process import MODEL, ServerProcess
 
 # Longer or hotter, and an ONNX model's floats would part two of its answers now and then.
@@ -52,6 +53,19 @@ def test_in_company_and_on_a_server_that_was_started_again(flags: list[str], alo
     with ServerProcess(*flags) as server, ThreadPoolExecutor(18) as pool:
         assert list(pool.map(lambda seed: told(server, seed), [*SEEDS] * 3)) == alone[0] * 3
         assert fingerprint(server) == alone[1]
+
+
+def test_floats_in_company(tmp_path: Path) -> None:
+    """Drawn from all of the vocabulary, so that the last bits of the logits would show."""
+    model = as_floats(DEFAULT_MODEL, tmp_path / "floats.gguf")
+    fields: dict[str, Any] = {"temperature": 1.5, "top_p": 1, "top_k": 0, "max_tokens": 60, "ignore_eos": True}
+    with ServerProcess(str(model), "--name", MODEL, "--speculation", "off") as server, ThreadPoolExecutor(12) as pool:
+
+        def ask(seed: int) -> str:
+            return str(server.complete("Once upon a time", seed=seed, **fields).json()["choices"][0]["text"])
+
+        alone = [ask(seed) for seed in range(12)]
+        assert list(pool.map(ask, range(12))) == alone
 
 
 def test_after_a_preemption(flags: list[str], alone: tuple[list[str], str]) -> None:

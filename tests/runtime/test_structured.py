@@ -166,7 +166,7 @@ def test_a_form_is_kept_on_every_way_to_ask(server: ServerProcess, fields: dict[
 
 def test_each_of_many_choices_follows(server: ServerProcess) -> None:
     form = {"type": "regex", "regex": "[A-Z][a-z]{4,9}"}
-    response = server.chat("Hi", response_format=form, n=6, top_k=0, top_p=1.0, **HOT)
+    response = server.chat("Hi", response_format=form, n=6, seed=1, top_k=0, top_p=1.0, **HOT)
     texts = [choice["message"]["content"] for choice in response.json()["choices"]]
     assert all(re.fullmatch("[A-Z][a-z]{4,9}", text) for text in texts)
     assert len(set(texts)) > 1

@@ -115,6 +115,60 @@ def test_a_forced_call_always_follows_its_schema(client: openai.OpenAI, seed: in
         jsonschema.validate(json.loads(call.function.arguments), schemas[call.function.name])
 
 
+def follows(call: Any, tools: list[Any]) -> None:
+    (function,) = [tool["function"] for tool in tools if tool["function"]["name"] == call.function.name]
+    jsonschema.validate(json.loads(call.function.arguments), function.get("parameters", {"maxProperties": 0}))
+
+
+def test_a_strict_tools_call_follows_its_schema_also_where_the_model_need_not_call(client: openai.OpenAI) -> None:
+    place = {"type": "function", "function": {**PLACE["function"], "strict": True}}
+    tools = [place, NOW]  # of which it was taught nothing
+    called = 0
+    for seed in range(16):
+        (choice,) = ask(client, tools=tools, seed=seed, max_tokens=900, temperature=1.2, top_p=1).choices
+        calls = choice.message.tool_calls or []
+        called += len(calls)
+        assert choice.finish_reason == ("tool_calls" if calls else "stop")
+        assert "<tool_call>" not in (choice.message.content or "")
+        for call in calls:
+            follows(call, tools)
+    assert called > 4
+    (choice,) = ask(
+        client, tools=tools, messages=[{"role": "user", "content": "What is the capital of France?"}]
+    ).choices
+    assert "Paris" in choice.message.content
+
+
+def test_an_answer_that_must_have_a_form_is_a_call_or_has_it(client: openai.OpenAI) -> None:
+    person = {
+        "type": "object",
+        "properties": {"name": {"type": "string", "maxLength": 12}, "age": {"type": "integer", "maximum": 120}},
+        "required": ["name", "age"],
+        "additionalProperties": False,
+    }
+    form = {"type": "json_schema", "json_schema": {"name": "person", "schema": person, "strict": True}}
+    loose = {"type": "function", "function": {**WEATHER["function"], "strict": False}}
+    kinds = set()
+    for question in (QUESTION, [{"role": "user", "content": "Give me a person as JSON."}]):
+        for seed in range(8):
+            (choice,) = ask(
+                client,
+                messages=question,
+                tools=[loose, NOW],
+                response_format=form,
+                seed=seed,
+                max_tokens=400,
+                temperature=1,
+            ).choices
+            kinds.add(choice.finish_reason)
+            if choice.message.tool_calls:
+                assert choice.message.content is None
+                assert all(isinstance(json.loads(call.function.arguments), dict) for call in choice.message.tool_calls)
+            else:
+                jsonschema.validate(json.loads(choice.message.content), person)
+    assert kinds == {"tool_calls", "stop"}
+
+
 @pytest.mark.parametrize(
     "choice",
     [

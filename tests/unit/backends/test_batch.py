@@ -28,6 +28,24 @@ def test_holes_are_filled_and_tiles_made_whole(slots: list[int], added: list[int
     assert padding(slots, usable(16)) == added
 
 
+@pytest.mark.parametrize(
+    ("slots", "full", "added"),
+    {
+        "alone": ([0], [], [1]),
+        "alone, with none behind it": ([15], [], [14]),
+        "alone, with no room behind it": ([3], [4], [2]),
+        "alone among full ones": ([3], [2, 4], []),
+        "two": ([0, 1], [], []),
+        "far from the others": ([0, 1, 12], [], [13]),
+        "far apart": ([0, 12], [], [1, 13]),
+        "many": ([0, 1, 2, 3, 4], [], [5, 6, 7]),
+    }.values(),
+)
+def test_none_is_alone_whose_sums_must_not_change(slots: list[int], full: list[int], added: list[int]) -> None:
+    assert padding(slots, usable(16, *full), steady=True) == added
+    assert padding([0], usable(1), steady=True) == []
+
+
 def test_a_wide_hole_stays_and_each_run_is_made_whole() -> None:
     assert padding([0, 1, 2, 3, 4, 20, 21, 22, 23, 24, 25], usable(32)) == [5, 6, 7, 26, 27]
 

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from inferno_runtime.chat.model import ChatModel
 from inferno_runtime.chat.template import ChatTemplate
 from inferno_runtime.chat.tools import NO_TOOLS, Mode, Tool, Toolbox
 from inferno_runtime.chat.traits import Traits, probe
+from inferno_runtime.engine.constraint import Constraint, choice_term
+from inferno_runtime.engine.grammar import Compiler
 from tests.unit.server.fakes import CHATML, ByteTokenizer
 
 WEATHER = Tool("weather", "Tells it.", {"type": "object", "properties": {"city": {"type": "string"}}})
@@ -171,12 +174,97 @@ def test_control_tokens_of_a_dialect_are_seen() -> None:
     assert '"[TOOL_CALLS]"' not in constraint.lark
 
 
-def test_only_forced_calls_are_constrained() -> None:
+STRICT = Toolbox((replace(WEATHER, strict=True),), (replace(WEATHER, strict=True),), Mode.AUTO)
+
+
+@pytest.mark.parametrize(
+    ("toolbox", "form", "held"),
+    {
+        "none": (NO_TOOLS, None, False),
+        "as the model likes": (TOOLBOX, None, False),
+        "forced": (FORCED, None, True),
+        "strict": (STRICT, None, True),
+        "a form": (NO_TOOLS, '"x"', True),
+        "tools and a form": (TOOLBOX, '"x"', True),
+    }.values(),
+)
+def test_what_is_constrained(toolbox: Toolbox, form: str | None, held: bool) -> None:
     model = chat_model(template_of())
-    prompt = model.prompt([QUESTION], TOOLBOX)
-    assert model.constraint(prompt, TOOLBOX) is None
-    assert model.constraint(prompt, NO_TOOLS) is None
-    assert model.constraint(prompt, FORCED) is not None
+    assert (model.constraint(model.prompt([QUESTION], toolbox), toolbox, form) is not None) is held
+
+
+# What stands between these marks is thought; as letters, or as control tokens.
+THINKS = template_of() + "{# <think> </think> #}"
+MARKS = {"<think>": 256, "</think>": 257}
+CALL_TEXT = '<tool_call>\n{"name": "weather", "arguments": {"city": "Rome"}}\n</tool_call>'
+WRONG = "<tool_call>\nno"
+
+
+def allows(constraint: Constraint, text: str, controls: Mapping[str, int]) -> bool:
+    """Whether an answer may be this text and end there."""
+    compiler = Compiler([*(bytes([byte]) for byte in range(256)), b"\xffthink", b"\xffthought", b"\xff<end>"], [258])
+    marks = "|".join(map(re.escape, controls)) or "(?!)"
+    tokens: list[int] = []
+    for part in re.split(f"({marks})", text):
+        tokens += [controls[part]] if part in controls else list(part.encode())
+    matcher = compiler.matcher(constraint.lark)
+    return matcher.validate_tokens(tokens) == len(tokens) and matcher.consume_tokens(tokens) and matcher.is_accepting()
+
+
+@pytest.mark.parametrize("controls", [{}, MARKS], ids=["letters", "tokens"])
+@pytest.mark.parametrize(
+    ("thought", "text", "allowed"),
+    [
+        ("", "Rain.", True),
+        ("", CALL_TEXT, True),
+        ("", WRONG, False),
+        ("", f"<think>{WRONG}</think>\n\nRain.", True),
+        ("", f"<think>{WRONG}</think>\n\n{CALL_TEXT}", True),
+        ("", f"<think>{WRONG}</think>\n\n{WRONG}", False),
+        ("", f"<think>{WRONG}", True),
+        ("<think>\n", f"{WRONG}</think>{CALL_TEXT} {CALL_TEXT} Bye.", True),
+        ("<think>\n", f"{WRONG}</think>Oh.{WRONG}", False),
+        ("<think>\n", WRONG, True),
+    ],
+)
+def test_a_strict_tool_is_thought_of_freely(
+    controls: Mapping[str, int], thought: str, text: str, allowed: bool
+) -> None:
+    model = chat_model(THINKS + thought, controls)
+    prompt = model.prompt([QUESTION], STRICT)
+    assert prompt.thinks is bool(thought)
+    constraint = model.constraint(prompt, STRICT)
+    assert constraint is not None
+    assert allows(constraint, text, controls) is allowed
+
+
+def test_a_mark_that_is_a_token_is_never_spelled_in_letters() -> None:
+    """Which would be read as the mark."""
+    model = chat_model(template_of(), {"<tool_call>": 256})
+    constraint = model.constraint(model.prompt([QUESTION], STRICT), STRICT)
+    assert constraint is not None
+    assert allows(constraint, "Rain. <tool_call", {})
+    assert not allows(constraint, "Rain. <tool_call>", {})
+    assert allows(constraint, f"Rain. {CALL_TEXT}", {"<tool_call>": 256})
+
+
+@pytest.mark.parametrize("controls", [{}, MARKS], ids=["letters", "tokens"])
+@pytest.mark.parametrize(
+    ("thought", "text", "allowed"),
+    [
+        ("", "yes", True),
+        ("", "maybe", False),
+        ("", "<think>maybe</think>\n\nno", True),
+        ("", "<think>maybe</think>maybe", False),
+        ("<think>\n", "maybe</think>yes", True),
+        ("<think>\n", "yes", False),
+    ],
+)
+def test_a_form_may_be_thought_of_before(controls: Mapping[str, int], thought: str, text: str, allowed: bool) -> None:
+    model = chat_model(THINKS + thought, controls)
+    constraint = model.constraint(model.prompt([QUESTION], NO_TOOLS), NO_TOOLS, choice_term(["yes", "no"]))
+    assert constraint is not None
+    assert allows(constraint, text, controls) is allowed
 
 
 @pytest.mark.parametrize(("end", "thinks"), [("<think>\n", True), ("<think>\n\n</think>\n\n", False), ("", False)])
@@ -187,6 +275,23 @@ def test_reasoning_that_the_prompt_begins(end: str, thinks: bool) -> None:
     parser = model.parser(prompt, NO_TOOLS)
     said = Said.of([*parser.feed("Hm.</think>Rain."), *parser.finish(cut=False)])
     assert (said.reasoning, said.text) == (("Hm.", "Rain.") if thinks else ("", "Hm.</think>Rain."))
+
+
+NO_THOUGHT = "{% if enable_thinking is defined and not enable_thinking %}<think></think>{% else %}<think>{% endif %}"
+
+
+@pytest.mark.parametrize(("options", "thinks"), [({}, True), ({"enable_thinking": False}, False)])
+def test_a_template_is_told_what_else_there_is(options: dict[str, Any], thinks: bool) -> None:
+    model = chat_model(template_of() + NO_THOUGHT)
+    assert model.prompt([QUESTION], NO_TOOLS, options).thinks is thinks
+
+
+def test_what_a_client_tells_a_template_is_no_control_token() -> None:
+    evil = "<|im_end|>"
+    model = chat_model("{{ style }}{% for each in styles %}{{ each }}{% endfor %}" + CHATML)
+    pieces = model.prompt([QUESTION], NO_TOOLS, {"style": evil, "styles": [evil]}).pieces
+    assert "".join(piece.text for piece in pieces).startswith(evil * 2)
+    assert sum(piece.text.count(evil) for piece in pieces if piece.parse_special) == 1  # the template's own
 
 
 def test_answers_that_can_only_be_text_are_not_parsed() -> None:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from inferno_runtime.engine.constraint import of_choice, of_regex, of_schema, token_bytes
+from inferno_runtime.engine.constraint import choice_term, json_term, of_term, regex_term, token_bytes
 from inferno_runtime.engine.grammar import Compiler, GrammarError
 
 END = 256
@@ -39,14 +39,14 @@ REGEXES = {
 
 @pytest.mark.parametrize(("pattern", "good", "bad"), REGEXES.values(), ids=REGEXES)
 def test_a_regex_matches_all_of_the_text(compiler: Compiler, pattern: str, good: str, bad: str) -> None:
-    lark = of_regex(pattern).lark
+    lark = of_term(regex_term(pattern)).lark
     assert follows(compiler, lark, good)
     assert not follows(compiler, lark, bad)
 
 
 @pytest.mark.parametrize("choice", ["a", 'say "hi"', "back\\slash", "two\nlines", "é", "/x/", "{}"])
 def test_a_choice_is_the_text_itself(compiler: Compiler, choice: str) -> None:
-    lark = of_choice(["other", choice]).lark
+    lark = of_term(choice_term(["other", choice])).lark
     assert follows(compiler, lark, choice)
     assert not follows(compiler, lark, choice + "!")
 
@@ -66,12 +66,12 @@ JSON = {
 @pytest.mark.parametrize(("text", "good"), JSON.values(), ids=JSON)
 def test_json_has_no_endless_space(compiler: Compiler, text: str, good: bool) -> None:
     schema = {"type": "object", "properties": {"a": {"type": "array", "items": {"type": "integer"}}}}
-    assert follows(compiler, of_schema(schema).lark, text) is good
+    assert follows(compiler, of_term(json_term(schema)).lark, text) is good
 
 
 def test_a_schema_keeps_the_order_of_its_properties_and_its_own_options() -> None:
     schema = {"properties": {"z": {}, "a": {}}, "x-guidance": {"whitespace_pattern": ""}}
-    rule = of_schema(schema).lark.removeprefix("start: %json ")
+    rule = of_term(json_term(schema)).lark.removeprefix("start: %json ")
     assert list(json.loads(rule)["properties"]) == ["z", "a"]
     assert json.loads(rule)["x-guidance"] == {"whitespace_pattern": ""}
 

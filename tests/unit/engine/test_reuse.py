@@ -159,8 +159,12 @@ def test_holes_are_closed_where_slots_had_better_be_dense(dense: bool, slots: li
         assert rig.said[request_id] == expected(prompt, count)
 
 
-def test_a_pool_that_is_full_preempts_the_youngest_and_nobody_sees_it() -> None:
-    rig = Rig(slots=4, context=200, max_batch=200, cells=150, memory=traits(shared=True))
+FULL: dict[str, Any] = {"slots": 4, "context": 200, "max_batch": 200, "cells": 150}
+
+
+@pytest.mark.parametrize("store_bytes", [0, 100, 1 << 20], ids=["none are saved", "some are saved", "all are saved"])
+def test_a_pool_that_is_full_preempts_the_youngest_and_nobody_sees_it(store_bytes: int) -> None:
+    rig = Rig(store_bytes=store_bytes, memory=traits(shared=True), **FULL)
     for request_id in range(4):
         rig.submit(request_id, [request_id + 1] * 10, max_tokens=80)
     rig.run()
@@ -168,6 +172,43 @@ def test_a_pool_that_is_full_preempts_the_youngest_and_nobody_sees_it() -> None:
     assert all(finished.error is None for finished in rig.finished.values())
     for request_id, (prompt, count) in rig.prompts.items():
         assert rig.said[request_id] == expected(prompt, count)
+
+
+def test_what_is_preempted_goes_on_from_its_own_cells() -> None:
+    rig = Rig(store_bytes=1 << 20, memory=traits(shared=True), **FULL)
+    for request_id in range(4):
+        rig.submit(request_id, [request_id + 1] * 10, max_tokens=80)
+    rig.run()
+    assert rig.scheduler.preemptions > 0
+    computed = [(span.tokens, span.start) for call in rig.calls for span in call if len(span.tokens) > 1]
+    assert computed == [([request_id + 1] * 10, 0) for request_id in range(4)]  # nothing but the prompts, and once
+
+
+def test_what_was_set_aside_for_a_sequence_goes_with_it() -> None:
+    rig = Rig(store_bytes=1 << 20, memory=traits(shared=True), **FULL)
+    for request_id in range(4):
+        rig.submit(request_id, [request_id + 1] * 10, max_tokens=80)
+    while not rig.scheduler.preemptions:
+        rig.step()
+    assert rig.scheduler.store_bytes > 0
+    for request_id in range(4):
+        rig.scheduler.cancel(request_id)
+    rig.run()
+    assert rig.scheduler.store_bytes == 0
+
+
+def test_what_is_set_aside_takes_the_place_of_prefixes() -> None:
+    store = PrefixStore(100)
+    store.put([1] * (2 * BLOCK), 0, bytes(60))
+    assert store.set_aside(30)
+    assert (len(store), store.used) == (1, 90)
+    assert store.set_aside(40)
+    assert (len(store), store.used) == (0, 70)
+    assert not store.set_aside(31)
+    store.put([1] * (2 * BLOCK), 0, bytes(31))
+    assert (len(store), store.used) == (0, 70)
+    store.give_back(70)
+    assert store.used == 0
 
 
 def test_a_saved_prefix_takes_the_place_of_what_the_slot_has_of_it() -> None:

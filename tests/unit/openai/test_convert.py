@@ -6,6 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from inferno_runtime.chat.model import ChatModel
+from inferno_runtime.chat.template import ChatTemplate
 from inferno_runtime.engine.request import Sampling
 from inferno_runtime.openai import convert, requests
 from inferno_runtime.openai.convert import Job
@@ -32,7 +34,7 @@ def prompt_text(job: Job) -> str:
 def test_the_documents_defaults(make: Any) -> None:
     job = make(seed=5)
     assert job.sampling == Sampling(
-        temperature=0.7, top_k=40, top_p=0.9, min_p=0, presence_penalty=0, frequency_penalty=0, seed=5
+        temperature=0.7, top_k=40, top_p=0.9, min_p=0, presence_penalty=0, frequency_penalty=0, seed=5, seeded=True
     )
     assert (job.max_tokens, job.stop, job.stream, job.include_usage) == (512, (), False, False)
 
@@ -73,7 +75,8 @@ def test_without_a_seed_each_request_has_its_own() -> None:
 
 
 def test_every_field_of_the_engines_can_be_asked_for() -> None:
-    assert set(Sampling.__struct_fields__) <= set(requests.GenerationRequest.__struct_fields__)
+    told = {"seeded"}  # by another field, the seed
+    assert set(Sampling.__struct_fields__) - told <= set(requests.GenerationRequest.__struct_fields__)
 
 
 def test_several_answers_to_several_prompts() -> None:
@@ -141,6 +144,29 @@ def test_stop_is_one_string_or_several(stop: Any, expected: tuple[str, ...]) -> 
 )
 def test_what_changes_nothing_is_taken(extra: dict[str, Any]) -> None:
     assert chat(seed=1, **extra) == chat(seed=1)
+
+
+THINKING = (
+    "{% for message in messages %}{{ message.content }}{% endfor %}[{{ reasoning_effort }} {{ enable_thinking }}]"
+)
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({}, "[ ]"),
+        ({"reasoning_effort": "high"}, "[high ]"),
+        ({"reasoning_effort": "none"}, "[none False]"),
+        ({"chat_template_kwargs": {"enable_thinking": True}}, "[ True]"),
+        ({"reasoning_effort": "none", "chat_template_kwargs": {"enable_thinking": True}}, "[none True]"),
+    ],
+)
+def test_what_a_template_is_told(fields: dict[str, Any], told: str) -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], **fields}
+    request = requests.decode(msgspec.json.encode(body), requests.ChatRequest)
+    template = ChatTemplate(THINKING, bos="", eos="", control_spellings=())
+    thinking = dataclasses.replace(target(), chat=ChatModel(template, ByteTokenizer()))
+    assert prompt_text(convert.chat_job(request, thinking)).endswith(told)
 
 
 def test_stream_options() -> None:

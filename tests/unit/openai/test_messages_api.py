@@ -138,6 +138,8 @@ CHATS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             }
         },
     ),
+    "no thinking": ({"thinking": {"type": "disabled"}}, {"reasoning_effort": "none"}),
+    "effort": ({"output_config": {"effort": "high"}}, {"reasoning_effort": "high"}),
     "what is ignored": (
         {"metadata": {"user_id": "u"}, "service_tier": "auto", "thinking": {"type": "adaptive"}, "betas": ["x"]},
         {},

@@ -125,7 +125,7 @@ def test_what_items_mean(given: Any, made: list[dict[str, Any]]) -> None:
 WRONG: dict[str, tuple[Any, str]] = {
     "an unknown type": ([{"type": "computer_call"}], "input[0].type must be one of"),
     "a type that is none": ([{"type": ["message"]}], "input[0].type"),
-    "a reference": ([{"type": "item_reference", "id": "msg_1"}], "send the item itself"),
+    "a reference to nothing": ([{"type": "item_reference"}], "Invalid 'input[0]'"),
     "a role that is none": ([{"role": "tool", "content": "a"}], "Invalid 'input[0].role'"),
     "no content": ([user("Hi"), {"role": "user"}], "Invalid 'input[1]'"),
     "an image": ([{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}], "input[0].content[0]"),
@@ -150,6 +150,13 @@ def test_wrong_items_are_named(given: Any, message: str) -> None:
         chat_of(ResponsesRequest(model="m", input=given), items.read(given))
     assert (caught.value.status, caught.value.param) == (400, "input")
     assert message in caught.value.message
+
+
+def test_a_reference_stands_for_the_item() -> None:
+    kept = items.read([user("Hi")])
+    given = [{"type": "item_reference", "id": "msg_1"}, user("And?")]
+    assert items.referred(given) == ["msg_1"]
+    assert items.read(given, {"msg_1": kept[0]}.get)[0] == kept[0]
 
 
 @pytest.mark.parametrize(

@@ -111,10 +111,11 @@ CHATS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         },
     ),
     "no tools, but words about them": ({"parallel_tool_calls": True, "tool_choice": "auto"}, {"tool_choice": "auto"}),
+    "effort": ({"reasoning": {"effort": "low"}}, {"reasoning_effort": "low"}),
     "what is ignored": (
         {
             "include": ["reasoning.encrypted_content"],
-            "reasoning": {"effort": "low", "summary": "auto"},
+            "reasoning": {"summary": "auto"},
             "service_tier": "auto",
             "store": False,
             "top_logprobs": 0,

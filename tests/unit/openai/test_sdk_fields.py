@@ -6,18 +6,22 @@ from typing import Any, get_args, get_type_hints
 import msgspec
 import pytest
 from openai import resources
+from openai.resources.responses import Responses
 from openai.types import completion_create_params, embedding_create_params
 from openai.types.chat import chat_completion_stream_options_param
 from openai.types.chat import completion_create_params as chat_create_params
+from openai.types.responses import response_create_params
 
 from inferno_runtime.openai import fields
 from inferno_runtime.openai.embeddings import EmbeddingsRequest
 from inferno_runtime.openai.requests import ChatRequest, CompletionRequest, StreamOptions
+from inferno_runtime.openai.responses_api.requests import ResponsesRequest
 from tests.unit.openai.test_bad_requests import CHAT, COMPLETION, SHARED
 
 REQUESTS: list[tuple[Any, Any, type[msgspec.Struct]]] = [
     (chat_create_params.CompletionCreateParams, resources.chat.Completions, ChatRequest),
     (completion_create_params.CompletionCreateParams, resources.Completions, CompletionRequest),
+    (response_create_params.ResponseCreateParams, Responses, ResponsesRequest),
     (embedding_create_params.EmbeddingCreateParams, resources.Embeddings, EmbeddingsRequest),
 ]
 OF_THE_CLIENT = {"self", "extra_headers", "extra_query", "extra_body", "timeout"}

@@ -79,6 +79,7 @@ async def test_the_methods_of_a_path_are_those_described(server: Running, path: 
 def wrong_values() -> list[Any]:
     """A value that each field cannot have, and the name that it is refused by."""
     texts = {"model": "none", "stop": "", "suffix": "x", "tool_choice": "required", "priority": "x"}
+    texts["reasoning_effort"] = "x" * 33
     # A text says nothing wrong by itself: these may be any.
     texts_without_effect = {
         info.name
@@ -114,7 +115,7 @@ async def test_parameters_are_written_as_described(server: Running) -> None:
     json_ones = {name for name, parameter in by_name.items() if "content" in parameter}
     of_openai_alone = {"audio", "web_search_options", "moderation", "metadata", "prediction", "prompt_cache_options"}
     own = {"logit_bias", "response_format", "structured_outputs", "tools", "functions", "modalities"}
-    assert json_ones - of_openai_alone == {"messages"} | own
+    assert json_ones - of_openai_alone == {"messages", "chat_template_kwargs"} | own
     values = {"temperature": 0.5, "top_k": 7, "seed": 3, "ignore_eos": True, "stop": ["a", "b"], "modalities": ["text"]}
     for name, value in values.items():
         parameter = by_name[name]

@@ -34,6 +34,18 @@ def test_a_response_belongs_to_its_account() -> None:
     assert (len(store), store.size) == (0, 0)
 
 
+def test_items_are_found_by_their_ids() -> None:
+    store = ResponseStore(2, 1000, 60)
+    for name in ("a", "b"):
+        store.put("one", name, StoredResponse(b"x", b"y", (f"{name}1", f"{name}2")))
+    found = store.find("one", "a2")
+    assert found is store.get("one", "a")
+    assert store.find("other", "a2") is None
+    store.put("one", "c", of(10))  # for which the oldest goes
+    assert (store.find("one", "a1"), store.find("one", "a2")) == (None, None)
+    assert store.find("one", "b1") is not None
+
+
 def test_age() -> None:
     clock = Clock()
     store = ResponseStore(10, 1000, 60, clock)

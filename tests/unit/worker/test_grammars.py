@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from inferno_runtime.engine.constraint import MAX_BYTES, Constraint, of_schema
-from inferno_runtime.worker.errors import GrammarRefused
+from inferno_runtime.engine.constraint import MAX_BYTES, Constraint, json_term, of_term
+from inferno_runtime.worker.errors import GrammarRefused, ServerEnding
 from inferno_runtime.worker.grammars import GrammarChecker, Vocabulary
 
 GOOD = Constraint("start: /a+/")
@@ -76,6 +76,18 @@ async def test_a_caller_that_leaves_takes_its_answer_along() -> None:
         await checker.check(Constraint("start: /c/"))
 
 
+async def test_who_waits_at_the_servers_end_is_told_so() -> None:
+    async with running(Dying) as checker:
+        await checker.check(GOOD)
+        spinning = asyncio.create_task(checker.check(Constraint("spin")))
+        queued = asyncio.create_task(checker.check(Constraint("start: /d/")))
+        await asyncio.sleep(0)
+        await checker.stop()
+        for task in (spinning, queued):
+            with pytest.raises(ServerEnding):
+                await task
+
+
 async def test_nothing_is_started_for_what_is_too_large() -> None:
     checker = GrammarChecker(lambda: pytest.fail("asked for its vocabulary"))
     assert str(MAX_BYTES) in await error_of(checker, Constraint("#" * (MAX_BYTES + 1)))
@@ -86,6 +98,10 @@ def nested(depth: int) -> object:
     for level in range(depth):
         schema = {"anyOf": [schema, {"type": "array", "items": schema, "maxItems": level}]}
     return schema
+
+
+def of_json(schema: object) -> Constraint:
+    return of_term(json_term(schema))
 
 
 NAMES = [f"property_{number}" for number in range(3000)]
@@ -118,16 +134,16 @@ EXPLOSIVE = {
     "deep groups": "start: " + "(" * 40_000 + '"a"' + ")" * 40_000,
     "a deep schema": "start: %json " + '{"items":' * 10_000 + "{}" + "}" * 10_000,
     "deep anyOf": "start: %json " + json.dumps(nested(9)),
-    "many properties": of_schema({"properties": {name: {"type": "string"} for name in NAMES}}).lark,
-    "many required properties": of_schema({"required": NAMES}).lark,
-    "references that double": of_schema(DOUBLING).lark,
-    "a product of alternatives": of_schema(PRODUCT).lark,
-    "a circle with siblings": of_schema({"$defs": {"a": {"allOf": [{"$ref": "#/$defs/a"}]}}, "$ref": "#/$defs/a"}).lark,
-    "long strings": of_schema({"type": "string", "minLength": 10**9, "maxLength": 2 * 10**9}).lark,
-    "a long array": of_schema({"type": "array", "minItems": 10**9, "items": {"minItems": 10**9}}).lark,
-    "multiples": of_schema({"type": "integer", "multipleOf": 1_000_003, "minimum": 7}).lark,
-    "a pattern of a length": of_schema({"type": "string", "pattern": "^(.*a.{20}){3}$", "maxLength": 500}).lark,
-    "many values": of_schema({"enum": [f"{n * 7919:06}" for n in range(10_000)]}).lark,
+    "many properties": of_json({"properties": {name: {"type": "string"} for name in NAMES}}).lark,
+    "many required properties": of_json({"required": NAMES}).lark,
+    "references that double": of_json(DOUBLING).lark,
+    "a product of alternatives": of_json(PRODUCT).lark,
+    "a circle with siblings": of_json({"$defs": {"a": {"allOf": [{"$ref": "#/$defs/a"}]}}, "$ref": "#/$defs/a"}).lark,
+    "long strings": of_json({"type": "string", "minLength": 10**9, "maxLength": 2 * 10**9}).lark,
+    "a long array": of_json({"type": "array", "minItems": 10**9, "items": {"minItems": 10**9}}).lark,
+    "multiples": of_json({"type": "integer", "multipleOf": 1_000_003, "minimum": 7}).lark,
+    "a pattern of a length": of_json({"type": "string", "pattern": "^(.*a.{20}){3}$", "maxLength": 500}).lark,
+    "many values": of_json({"enum": [f"{n * 7919:06}" for n in range(10_000)]}).lark,
     "a long substring": "start: A\nA: %regex " + json.dumps({"substring_chars": "ab" * 50_000}),
 }
 

@@ -66,6 +66,9 @@ class Span:
     tokens: Sequence[int]
     logits: int  # after how many of the last tokens the logits are wanted; 0 for none
     adapter: int = 0  # the place among those loaded, from 1 on; 0 is the model itself
+    steady: bool = (
+        False  # whether the logits must be the same to the last bit whatever else is in the batch, if they can be
+    )
 
 
 class Setting(Protocol):

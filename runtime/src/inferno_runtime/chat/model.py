@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from inferno_runtime.backends.base import Tokenizer
 from inferno_runtime.chat import conversation
@@ -10,7 +11,7 @@ from inferno_runtime.chat.dialects import Generic, choose
 from inferno_runtime.chat.dialects.base import Thinking
 from inferno_runtime.chat.grammar import Grammar, literal
 from inferno_runtime.chat.parser import Parser
-from inferno_runtime.chat.template import ChatTemplate, Piece
+from inferno_runtime.chat.template import ChatTemplate, Options, Piece
 from inferno_runtime.chat.tools import Toolbox
 from inferno_runtime.chat.traits import probe
 from inferno_runtime.engine.constraint import Constraint
@@ -51,13 +52,14 @@ class ChatModel:
             shown = {token: mark.encode() for mark, token in self._marks.items()}
             self.pieces = [shown.get(token, piece) for token, piece in enumerate(tokenizer.pieces)]
 
-    def prompt(self, turns: Sequence[Turn], toolbox: Toolbox) -> Prompt:
-        """The prompt of a conversation. Raises `TemplateError`."""
+    def prompt(self, turns: Sequence[Turn], toolbox: Toolbox, options: Options = MappingProxyType({})) -> Prompt:
+        """The prompt of a conversation. options: as of `ChatTemplate.pieces`. Raises `TemplateError`."""
         if self._native:
             tools = [tool.described for tool in toolbox.offered] or None
-            pieces = self._template.pieces(conversation.native(turns, self._traits), tools)
+            pieces = self._template.pieces(conversation.native(turns, self._traits), tools, options)
         else:
-            pieces = self._template.pieces(conversation.plain(turns, toolbox.offered, self._traits))
+            messages = conversation.plain(turns, toolbox.offered, self._traits)
+            pieces = self._template.pieces(messages, options=options)
         thinks = self._thinking is not None and pieces[-1].text[-_TAIL:].rstrip().endswith(self._thinking.opening)
         return Prompt(pieces, thinks)
 
@@ -69,32 +71,53 @@ class ChatModel:
         """A parser for an answer."""
         return Parser(self._dialect, toolbox, self._thinking, thinks=prompt.thinks)
 
-    def constraint(self, prompt: Prompt, toolbox: Toolbox) -> Constraint | None:
-        """What an answer is held to that must be a call; None where it need not be one."""
-        if not toolbox.forced:
+    def constraint(self, prompt: Prompt, toolbox: Toolbox, form: str | None = None) -> Constraint | None:
+        """What an answer is held to; None where it may be anything.
+
+        form: the term for the form that words must have, None where they need none.
+        """
+        grammar = Grammar(self._marks)
+        if toolbox.forced:
+            said = self._dialect.calls(grammar, toolbox)
+        elif form is not None and toolbox.callable:
+            said = self._dialect.calls_or(form, grammar, toolbox)
+        elif form is not None:
+            said = self._dialect.formed(form, grammar)
+        elif toolbox.strict:
+            return self._freely(grammar, prompt, toolbox)
+        else:
             return None
-        grammar = Grammar()
-        calls = self._dialect.calls(grammar, toolbox, self._spell)
-        grammar.rule("start", f"{self._reasoning(grammar, prompt)} {calls}".strip())
+        grammar.rule("start", f"{self._reasoning(grammar, prompt)} {said}".strip())
+        return Constraint(str(grammar))
+
+    def _freely(self, grammar: Grammar, prompt: Prompt, toolbox: Toolbox) -> Constraint:
+        """What holds calls to their schemas wherever the model makes one, but not where it thinks of it."""
+        dialect, thinking, words = self._dialect, self._thinking, grammar.words()
+        if thinking is None:
+            start = dialect.freely(grammar, toolbox)
+        elif prompt.thinks:
+            thought = grammar.up_to(grammar.mark(thinking.closing), "thought")
+            start = f"{thought} {dialect.freely(grammar, toolbox)} | {words}"
+        elif thinking.opening in self._marks:
+            opening = grammar.mark(thinking.opening)
+            thought = grammar.up_to(grammar.mark(thinking.closing), "thought")
+            start = f"({opening} {thought})? {dialect.freely(grammar, toolbox)} | {opening} {words}"
+        else:
+            opening = grammar.rule("OPENING", rf"/\s*/ {literal(thinking.opening)}")
+            thought = grammar.rule("thought[lazy]", f"{opening} {words} {literal(thinking.closing)}")
+            start = f"{thought}? {dialect.freely(grammar, toolbox, opening)}"
+        grammar.rule("start", start)
         return Constraint(str(grammar))
 
     def _reasoning(self, grammar: Grammar, prompt: Prompt) -> str:
-        """The grammar of what may, or must, come before a call."""
+        """The grammar of what may, or must, come before an answer that is held to a form."""
         if self._thinking is None:
             return ""
-        if self._thinking.closing in self._marks:
-            words = grammar.rule("THOUGHT", r"/(?s:.*)/")
-            thought = f"{words} {self._spell(self._thinking.closing)}"
-        else:
-            thought = grammar.rule(f"thought[suffix={literal(self._thinking.closing)}]", r"/(?s:.*)/")
+        thought = grammar.up_to(grammar.mark(self._thinking.closing), "thought")
         behind = grammar.rule("BLANK", r"/\s{0,2}/")
         if prompt.thinks:
             return f"{thought} {behind}"
-        return f"({self._spell(self._thinking.opening)} {thought} {behind})?"
-
-    def _spell(self, text: str) -> str:
-        token = self._marks.get(text)
-        return literal(text) if token is None else f"<[{token}]>"
+        return f"({grammar.mark(self._thinking.opening)} {thought} {behind})?"
 
 
 def _control_tokens(marks: Sequence[str], tokenizer: Tokenizer) -> dict[str, int]:

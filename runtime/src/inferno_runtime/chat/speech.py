@@ -1,9 +1,8 @@
 """Puts what a parser understands into events."""
 
+import json
 import secrets
 from collections.abc import Callable
-
-import msgspec
 
 from inferno_runtime.chat.events import CallBegin, CallBroken, CallDelta, CallEnd, Event, ReasoningDelta, TextDelta
 
@@ -116,8 +115,13 @@ class Speech:
 
 
 def is_object(text: str) -> bool:
-    """Whether a text is a JSON object."""
+    """Whether a text is a JSON object; its numbers may be larger than any that can be computed with."""
     try:
-        return isinstance(msgspec.json.decode(text), dict)
-    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        return isinstance(json.loads(text, parse_int=str, parse_float=str, parse_constant=_refuse), dict)
+    except (ValueError, RecursionError):
         return False
+
+
+def _refuse(constant: str) -> None:
+    """NaN and Infinity, which Python reads and JSON does not have."""
+    raise ValueError(constant)

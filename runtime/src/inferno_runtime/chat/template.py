@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 import jinja2
@@ -47,6 +48,12 @@ _KEYS = frozenset(
         "thinking",
     ]
 )
+
+GIVEN = frozenset(["messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token"])
+"""The variables that every template is given, and which nobody else sets."""
+
+Options = Mapping[str, Any]
+"""Other variables, which a client chose."""
 
 # Planes 15 and 16 of Unicode are for private use throughout: nobody writes them, and a byte-level vocabulary has no
 # token for them.
@@ -99,10 +106,16 @@ class ChatTemplate:
         # The lookahead consumes only the first character, so that spellings that overlap are all found.
         self._whole = re.compile("(?=" + "|".join(map(re.escape, self._spellings)) + ")(.)", re.DOTALL)
 
-    def render(self, messages: Sequence[Message], tools: Sequence[Message] | None = None) -> str:
+    def render(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Message] | None = None,
+        options: Options = MappingProxyType({}),
+    ) -> str:
         """The conversation as text, up to where the assistant's next words begin. Raises `TemplateError`."""
         try:
             return self._template.render(
+                **options,
                 messages=[dict(message) for message in messages],
                 tools=tools,
                 documents=None,
@@ -116,14 +129,20 @@ class ChatTemplate:
             # A template is a program: besides jinja's errors it can raise what any expression can.
             raise TemplateError(f"The chat template fails on these messages: {error}") from error
 
-    def pieces(self, messages: Sequence[Message], tools: Sequence[Message] | None = None) -> list[Piece]:
+    def pieces(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Message] | None = None,
+        options: Options = MappingProxyType({}),
+    ) -> list[Piece]:
         """The conversation's prompt as texts to be tokenized one after another.
 
-        messages, tools: as the template wants them, and nested no deeper than Python can follow.
+        messages, tools: as the template wants them; options: without those of `GIVEN`. All are nested no deeper than Python
+        can follow.
 
         Raises `TemplateError`.
         """
-        talk = _Talk([{**message, "role": Fixed(message["role"])} for message in messages], tools)
+        talk = _Talk([{**message, "role": Fixed(message["role"])} for message in messages], tools, options)
         texts = self._broken(talk) if self._suspicious(talk) else [self._rendered(talk)]
         # The template may write the token that begins a prompt itself; then the tokenizer must not add another.
         adds = not (self._bos and texts[0].startswith(self._bos))
@@ -135,7 +154,7 @@ class ChatTemplate:
         return encode_pieces(self.pieces(messages), tokenizer)
 
     def _rendered(self, talk: "_Talk") -> str:
-        return self.render(talk.messages, talk.tools)
+        return self.render(talk.messages, talk.tools, talk.options)
 
     def _suspicious(self, talk: "_Talk") -> bool:
         """Whether what a client typed may be read as a control token: by itself, or by what the template puts beside it."""
@@ -194,14 +213,16 @@ class _Talk:
 
     messages: Sequence[Message]
     tools: Sequence[Message] | None
+    options: Options
 
     def typed(self) -> list[str]:
         """All texts that a client chose freely."""
-        return list(_texts((self.messages, self.tools)))
+        return list(_texts((self.messages, self.tools, list(self.options.values()))))
 
     def changed(self, change: Callable[[str], str]) -> "_Talk":
         """The same with these texts changed."""
-        return _Talk(_changed(self.messages, change), _changed(self.tools, change))
+        options = {name: _changed(value, change) for name, value in self.options.items()}
+        return _Talk(_changed(self.messages, change), _changed(self.tools, change), options)
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -44,13 +44,14 @@ class Toolbox:
     """What a request says of tools.
 
     offered: all that the model is told of; callable: those that it may call now.
-    parallel: whether one answer may have several calls.
+    parallel: whether one answer may have several calls; formed: whether an answer in words must have a form.
     """
 
     offered: tuple[Tool, ...] = ()
     callable: tuple[Tool, ...] = ()
     mode: Mode = Mode.NONE
     parallel: bool = True
+    formed: bool = False
 
     @property
     def forced(self) -> bool:
@@ -59,8 +60,17 @@ class Toolbox:
 
     @property
     def strict(self) -> bool:
-        """Whether a call must be held to its tool's schema, once there is one."""
+        """Whether calls follow their tools' schemas, once the model makes any."""
         return self.forced or any(tool.strict for tool in self.callable)
+
+    @property
+    def held(self) -> bool:
+        """Whether a grammar writes the calls: what it cannot have written is none."""
+        return self.strict or self.formed
+
+    def schema(self, tool: Tool) -> dict[str, Any]:
+        """What a tool's arguments are held to, where calls are held to anything: any object, if that is all it asks for."""
+        return tool.schema if self.forced or tool.strict or tool.parameters is None else {"type": "object"}
 
     def find(self, name: str) -> Tool | None:
         """The callable tool of this name."""

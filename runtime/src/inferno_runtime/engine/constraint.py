@@ -30,8 +30,8 @@ class Constraint:
     lark: str
 
 
-def json_rule(schema: object) -> str:
-    """A term of a grammar that stands for what a JSON schema allows, in the order of its properties.
+def json_term(schema: object) -> str:
+    """What stands in a grammar for the JSON that a schema allows, in the order of its properties.
 
     schema: an object or a boolean, as decoded from JSON. Raises `RecursionError` where it nests too deep.
     """
@@ -42,20 +42,20 @@ def json_rule(schema: object) -> str:
     return "%json " + msgspec.json.encode(schema).decode()
 
 
-def of_schema(schema: object) -> Constraint:
-    """JSON that a schema allows; see `json_rule`."""
-    return Constraint(f"start: {json_rule(schema)}")
-
-
-def of_regex(pattern: str) -> Constraint:
-    """A text that a regular expression matches from its beginning to its end."""
+def regex_term(pattern: str) -> str:
+    """What stands for a text that a regular expression matches from its beginning to its end."""
     escaped = _ESCAPE.sub(lambda found: _ESCAPED.get(found[0], found[0]), pattern)
-    return Constraint(f"start: /{escaped}/" if escaped else 'start: ""')
+    return f"/{escaped}/" if escaped else '""'
 
 
-def of_choice(choices: Sequence[str]) -> Constraint:
-    """One of these texts."""
-    return Constraint("start: " + " | ".join(msgspec.json.encode(choice).decode() for choice in choices))
+def choice_term(choices: Sequence[str]) -> str:
+    """What stands for one of these texts."""
+    return " | ".join(msgspec.json.encode(choice).decode() for choice in choices)
+
+
+def of_term(term: str) -> Constraint:
+    """The grammar that has this term and nothing else."""
+    return Constraint(f"start: {term}")
 
 
 def token_bytes(pieces: Sequence[bytes], controls: Mapping[int, str]) -> list[bytes]:

@@ -47,6 +47,7 @@ class Sampling(msgspec.Struct, frozen=True, array_like=True):
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     seed: int = 0  # 64 bits; equal seeds and requests give equal text
+    seeded: bool = False  # whether somebody relies on that
     repeat_penalty: float = 1.0  # 1 is off
     repeat_last_n: int = 64  # tokens of prompt and text that repeat_penalty looks back over; -1 is all of them
     typical_p: float = 1.0  # 1 is off

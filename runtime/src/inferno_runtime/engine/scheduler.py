@@ -181,9 +181,8 @@ class Scheduler:
             if not self._slots.acquire(seq):
                 passed.append(seq)
                 continue
-            seq.admitted = seq.admitted or self._clock()
-            if not seq.started:
-                seq.cached = seq.position
+            if not seq.admitted:
+                seq.admitted, seq.cached = self._clock(), seq.position
             self._roster.prefilling.append(seq)
         for seq in reversed(passed):
             waiting.put_back(seq, now)
@@ -268,20 +267,19 @@ class Scheduler:
     def _preempt(self, seq: Sequence) -> None:
         """Take the slot of a sequence; it goes on later from the text that it has."""
         self.preemptions += 1
-        self._leave(seq, sound=True)
-        self._slots.forget_retained()
         self._give_up_slot(seq)
+        self._slots.forget_retained()
 
     def _park(self) -> bool:
         """Take the slot of a paused sequence, for one that can use it. False if there is none."""
         if not self._roster.paused:
             return False
-        seq = self._roster.paused[0]
-        self._leave(seq, sound=True)
-        self._give_up_slot(seq)
+        self._give_up_slot(self._roster.paused[0])
         return True
 
     def _give_up_slot(self, seq: Sequence) -> None:
+        self._slots.set_aside(seq)
+        self._leave(seq, sound=True)
         seq.slot, seq.position = -1, 0
         self._roster.wait_again(seq, self._clock())
 
@@ -341,7 +339,7 @@ class Scheduler:
         last, end = count == seq.left, seq.position + count
         unscored = max(end - max(seq.scored, seq.position), 0) if scoring else 0
         wanted = max(unscored, int(last))
-        span = Span(seq.slot, seq.position, seq.tokens[seq.position : end], wanted, seq.adapter)
+        span = seq.span(seq.tokens[seq.position : end], wanted)
         if last:
             self._begin_masks([seq], [[]])
         try:
@@ -457,6 +455,8 @@ class Scheduler:
     def _leave(self, seq: Sequence, *, sound: bool) -> None:
         if self._roster.remove(seq):
             self._slots.release(seq, sound=sound)
+        else:
+            self._slots.forget_aside(seq)
 
 
 def _scored(logits: NDArray[np.float32], batch: list[Sequence], drafts: list[list[int]]) -> Scored | None:
@@ -483,4 +483,4 @@ def _positions(batch: list[Sequence], drafts: list[list[int]]) -> Iterator[tuple
 
 
 def _next_span(seq: Sequence, draft: list[int]) -> Span:
-    return Span(seq.slot, seq.position, [seq.tokens[-1], *draft], 1 + len(draft), seq.adapter)
+    return seq.span([seq.tokens[-1], *draft], 1 + len(draft))

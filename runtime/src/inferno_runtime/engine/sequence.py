@@ -1,11 +1,14 @@
 """One sequence on its way through the engine."""
 
+from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
 
+from inferno_runtime.backends.base import Span
 from inferno_runtime.engine.draft import Acceptance, PromptLookup, Rehearsal
 from inferno_runtime.engine.masking import Matching
 from inferno_runtime.engine.request import Priority, Request
 from inferno_runtime.engine.sampling import History
+from inferno_runtime.engine.store import Entry
 
 
 @dataclass(slots=True, eq=False)
@@ -14,12 +17,14 @@ class Sequence:
 
     The slot's cells hold `tokens[:position]`. In prefill the tokens beyond are evaluated piece by piece; afterwards exactly
     one, the last sampled, is still to be evaluated, and that is the next decode. A sequence that is preempted gives its
-    slot up and keeps its tokens: later it is in prefill again, and goes on where it stopped.
+    slot up and keeps its tokens, and its cells where there is room for them: later it is in prefill again, and goes on where it
+    stopped.
     """
 
     request: Request
     arrived: float  # seconds on the engine's clock
     slot: int = -1
+    aside: Entry | None = None  # the cells of its slot, while it has given that up
     admitted: float = 0.0
     position: int = 0
     cached: int = 0  # tokens of the prompt that were not evaluated again
@@ -73,3 +78,7 @@ class Sequence:
     def left(self) -> int:
         """Tokens still to be evaluated before the next one can be sampled."""
         return len(self.tokens) - self.position
+
+    def span(self, tokens: Items[int], logits: int) -> Span:
+        """The evaluation of these tokens behind its cells."""
+        return Span(self.slot, self.position, tokens, logits, self.adapter, self.request.sampling.seeded)

@@ -65,6 +65,8 @@ class SlotTable:
 
         Returns False where another sequence is just evaluating the prefix that this one needs: it had better wait.
         """
+        if seq.aside is not None and self._take_up(seq, seq.aside):
+            return True
         usable = seq.reusable
         held, source = self._longest_slot(usable, seq.adapter)
         saved, entry = self._store.longest(usable, seq.adapter, whole=not self._backend.memory.cut)
@@ -92,6 +94,27 @@ class SlotTable:
             self._backend.clear(target)
         self._own(self._slots[target], seq, held)
         return True
+
+    def set_aside(self, seq: Sequence) -> None:
+        """Save the cells of a sequence that is about to give its slot up, if there is room for them.
+
+        Evaluated again they would not be the same to the last bit, since prompts are added up in another order than single
+        tokens are, and so the text might become another.
+        """
+        if (
+            seq.position
+            and self._backend.memory.save
+            and self._store.fits(seq.position * self._backend.memory.cell_bytes)
+        ):
+            data = self._backend.save(seq.slot)
+            if data is not None and self._store.set_aside(len(data)):
+                seq.aside = Entry(seq.tokens[: seq.position], seq.adapter, data)
+
+    def forget_aside(self, seq: Sequence) -> None:
+        """Give up what was set aside for a sequence."""
+        if seq.aside is not None:
+            self._store.give_back(len(seq.aside.data))
+            seq.aside = None
 
     def index(self, seq: Sequence) -> None:
         """Note how far a sequence has come, so that others find what it has."""
@@ -146,6 +169,18 @@ class SlotTable:
         left.owner, left.tokens = None, seq.tokens[: seq.position]
         self._own(self._slots[hole], seq, seq.position)
         self._leaders.remove(hole)  # it is past its prompt
+
+    def _take_up(self, seq: Sequence, aside: Entry) -> bool:
+        """Give a sequence a slot with the cells that were set aside for it. False if there is no room for them."""
+        target = min(slot.number for slot in self._slots if slot.owner is None)
+        fits = self._fits(aside, target) or (self.forget_retained() and self._fits(aside, target))
+        if fits:
+            self._vacate(target)
+            fits = self._backend.restore(target, aside.data)
+        if fits:
+            self._own(self._slots[target], seq, len(aside.tokens))
+        self.forget_aside(seq)
+        return fits
 
     def _own(self, slot: Slot, seq: Sequence, held: int) -> None:
         slot.owner, slot.tokens, slot.adapter = seq, [], seq.adapter

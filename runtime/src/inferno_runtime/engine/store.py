@@ -1,4 +1,4 @@
-"""Evicted prefixes in host memory, under a byte limit."""
+"""Cells in host memory, under a byte limit: evicted prefixes, and those of sequences that wait to go on."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -28,14 +28,15 @@ class PrefixStore:
         self._limit = limit
         self._entries: OrderedDict[Entry, None] = OrderedDict()  # least recently used first
         self._tree: PrefixTree[Entry] = PrefixTree()
-        self.used = 0  # bytes
+        self._aside = 0  # bytes that are not for prefixes
+        self.used = 0  # bytes, with these
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def fits(self, size: int) -> bool:
         """Whether something of `size` bytes would be kept at all."""
-        return 0 < size <= self._limit
+        return 0 < size <= self._limit - self._aside
 
     def put(self, tokens: list[int], adapter: int, data: Saved) -> None:
         """Keep a prefix; what is a prefix of it in turn is dropped, and so is what no longer fits."""
@@ -43,8 +44,7 @@ class PrefixStore:
             return
         for entry in [entry for entry in self._entries if entry.begins(tokens, adapter)]:
             self._drop(entry)
-        while self.used + len(data) > self._limit:
-            self._drop(next(iter(self._entries)))
+        self._make_room(len(data))
         entry = Entry(tokens, adapter, data)
         self._entries[entry] = None
         self._tree.extend(entry, tokens, len(tokens), adapter)
@@ -64,6 +64,24 @@ class PrefixStore:
     def touch(self, entry: Entry) -> None:
         """Note that an entry was used."""
         self._entries.move_to_end(entry)
+
+    def set_aside(self, size: int) -> bool:
+        """Take so many bytes for what is kept elsewhere, and drop prefixes for it. False if there are not so many."""
+        if not self.fits(size):
+            return False
+        self._make_room(size)
+        self._aside += size
+        self.used += size
+        return True
+
+    def give_back(self, size: int) -> None:
+        """Have bytes again that were set aside."""
+        self._aside -= size
+        self.used -= size
+
+    def _make_room(self, size: int) -> None:
+        while self.used + size > self._limit:
+            self._drop(next(iter(self._entries)))
 
     def _drop(self, entry: Entry) -> None:
         del self._entries[entry]

@@ -7,17 +7,20 @@ in a thread.
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
 
 import msgspec
 
+from inferno_runtime.chat.conversation import nesting
 from inferno_runtime.chat.model import ChatModel, Prompt
 from inferno_runtime.chat.parser import Parser
-from inferno_runtime.chat.template import TemplateError, encode_pieces
+from inferno_runtime.chat.template import GIVEN, Options, TemplateError, encode_pieces
 from inferno_runtime.chat.tools import Toolbox
 from inferno_runtime.engine.constraint import Constraint
 from inferno_runtime.engine.request import Sampling
 from inferno_runtime.openai import errors
-from inferno_runtime.openai.formats import constraint_of
+from inferno_runtime.openai.formats import Form, form_of
 from inferno_runtime.openai.prompts import given, infill_prompts, prompt_tokens, refuse_hopeless, text_of
 from inferno_runtime.openai.requests import ChatRequest, CompletionRequest, GenerationRequest, Message
 from inferno_runtime.openai.target import Target
@@ -28,6 +31,8 @@ DEFAULT_MAX_TOKENS = 512
 MAX_STOPS = 16
 MAX_BIASES = 1024
 MAX_METADATA = 16  # entries
+MAX_OPTIONS = 16  # of a template
+_OPTIONS_NESTED = 8  # levels
 _METADATA_KEY = 64  # characters
 # Those that mean the same to the engine as they do in a request.
 _SAMPLING_FIELDS = tuple(
@@ -70,7 +75,7 @@ class Job:
     stream: bool
     include_usage: bool
     constraint: Constraint | None = None
-    constrained_by: str = "response_format"  # the field that asks for it
+    constrained_by: str = ""  # the field that asks for it
     reading: Reading | None = None  # how the texts are read; None where they are text and nothing else
 
     @property
@@ -101,28 +106,53 @@ def chat_job(request: ChatRequest, target: Target) -> Job:
     """The job of a chat request. Raises `ApiError`."""
     _refuse_unsupported_chat(request)
     limit = _same_limit(request)
-    toolbox = toolbox_of(request)
-    chat, prompt = chat_prompt(request.messages, target, toolbox)
+    form = form_of(request)
+    toolbox = replace(toolbox_of(request), formed=form is not None and form.lark is None)
+    chat, prompt = chat_prompt(request.messages, target, toolbox, _options(request))
     refuse_hopeless(prompt.characters, "messages", target)
     logprobs = (request.top_logprobs or 0) if request.logprobs else None
     tokens = encode_pieces(prompt.pieces, target.tokenizer)
     job = _job(request, [tokens], limit, "messages", target, logprobs=logprobs)
     reading = Reading(chat, prompt, toolbox) if chat.parses(toolbox) else None
-    constraint = chat.constraint(prompt, toolbox)
-    if constraint is not None:  # which is no answer in words, of whatever form
-        job = replace(job, constraint=constraint, constrained_by="tools")
-    return replace(job, reading=reading)
+    return _held(replace(job, reading=reading), chat, prompt, toolbox, form)
 
 
-def chat_prompt(messages: Sequence[Message], target: Target, toolbox: Toolbox) -> tuple[ChatModel, Prompt]:
-    """How the model chats, and what that makes of messages. Raises `ApiError`."""
+def _held(job: Job, chat: ChatModel, prompt: Prompt, toolbox: Toolbox, form: Form | None) -> Job:
+    """The job with what its answer is held to, which may be a call, and may come after reasoning."""
+    if form is not None and form.lark is not None and not toolbox.forced:
+        return job  # the client's grammar says itself what there is room for
+    constraint = chat.constraint(prompt, toolbox, form.term if form else None)
+    if constraint is None:
+        return job
+    return replace(job, constraint=constraint, constrained_by=form.param if form and not toolbox.forced else "tools")
+
+
+def chat_prompt(
+    messages: Sequence[Message], target: Target, toolbox: Toolbox, options: Options = MappingProxyType({})
+) -> tuple[ChatModel, Prompt]:
+    """How the model chats, and what that makes of messages. options: for its template. Raises `ApiError`."""
     turns = turns_of(messages)
     if target.chat is None:
         raise errors.bad_request(target.template_error, "messages", "no_chat_template")
     try:
-        return target.chat, target.chat.prompt(turns, toolbox)
+        return target.chat, target.chat.prompt(turns, toolbox, options)
     except TemplateError as error:
         raise errors.bad_request(str(error), "messages", "chat_template_error") from error
+
+
+def _options(request: ChatRequest) -> Options:
+    """What the template is told besides. Raises `ApiError`."""
+    options: dict[str, Any] = {}
+    if request.reasoning_effort is not None:
+        options["reasoning_effort"] = request.reasoning_effort
+        if request.reasoning_effort == "none":
+            options["enable_thinking"] = False
+    given, field = request.chat_template_kwargs or {}, "chat_template_kwargs"
+    if len(given) > MAX_OPTIONS or nesting(given) > _OPTIONS_NESTED:
+        raise errors.bad_request(f"'{field}' holds too much, or nests too deep.", field)
+    for name in given.keys() & GIVEN:
+        raise errors.bad_request(f"'{field}' must not hold '{name}', which is this server's to say.", field)
+    return options | given
 
 
 def completion_job(request: CompletionRequest, target: Target) -> Job:
@@ -176,7 +206,7 @@ def _job(
     for prompt in prompts:
         if len(prompt) >= target.context:
             raise errors.context_length_exceeded(target.context, len(prompt), param)
-    constraint, constrained_by = constraint_of(request)
+    form = form_of(request)
     stream = bool(request.stream)
     if request.stream_options is not None and not stream:
         raise errors.bad_request("'stream_options' is only allowed when 'stream' is true.", "stream_options")
@@ -193,8 +223,8 @@ def _job(
         ignore_eos=bool(request.ignore_eos),
         stream=stream,
         include_usage=bool(request.stream_options and request.stream_options.include_usage),
-        constraint=constraint,
-        constrained_by=constrained_by,
+        constraint=form.constraint if form else None,
+        constrained_by=form.param if form else "",
     )
 
 
@@ -211,6 +241,7 @@ def _sampling(request: GenerationRequest, target: Target) -> Sampling:
         # -1, as other servers' clients send it, means off as well.
         "top_k": None if request.top_k is None else max(request.top_k, 0),
         "seed": secrets.randbits(64) if request.seed is None else request.seed % 2**64,
+        "seeded": request.seed is not None,
         "logit_bias": _bias(request.logit_bias, target),
     }
     return Sampling(**{name: value for name, value in given.items() if value is not None})

@@ -144,6 +144,16 @@ def response_not_found(response_id: str, param: str) -> ApiError:
     )
 
 
+def item_not_found(item_id: str, where: str) -> ApiError:
+    """No response of this caller's has such an item, or not any more."""
+    return ApiError(
+        404,
+        f"{where}: there is no item '{item_id[:128]}' here; send the item itself.",
+        param="input",
+        code="item_not_found",
+    )
+
+
 def path_not_found(path: str) -> ApiError:
     """No such path here."""
     return ApiError(404, f"There is nothing at {path}.", kind=NOT_FOUND, code="not_found")

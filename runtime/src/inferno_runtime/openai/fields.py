@@ -150,6 +150,13 @@ MEANINGS: dict[type, dict[str, Field]] = {
         "audio": Field("How the answer sounds.", refused="any"),
         "web_search_options": Field("Where to look for an answer.", refused="any"),
         "moderation": Field("Which model is to judge the request and its answer.", refused="any"),
+        "reasoning_effort": Field(
+            "How long to think: told to the model's template as `reasoning_effort`, if that knows such a thing; `none` is "
+            "also told as `enable_thinking: false`."
+        ),
+        "chat_template_kwargs": Field(
+            "Further variables for the model's template, such as `enable_thinking`: up to 16."
+        ),
         "store": Field("Whether to keep the answer; none is kept.", ignored=True),
         "metadata": Field(
             f"What to remember the answer by: up to {MAX_METADATA} texts of up to 512 characters, by names of up to 64.",
@@ -157,7 +164,6 @@ MEANINGS: dict[type, dict[str, Field]] = {
         ),
         "service_tier": Field("Which of a provider's services is meant; see `priority`.", ignored=True),
         "prediction": Field("What the answer will be for the most part; drafts come without it.", ignored=True),
-        "reasoning_effort": Field("How long to think.", ignored=True),
         "verbosity": Field("How many words to make.", ignored=True),
         "safety_identifier": Field("Who the request is made for, by its newer name.", ignored=True),
         "prompt_cache_key": Field("Which requests begin alike; prefixes are found without it.", ignored=True),
@@ -207,9 +213,7 @@ MEANINGS: dict[type, dict[str, Field]] = {
         "parameters": Field(
             f"A JSON schema of its arguments, which are an object; at most {MOST_NESTED} levels deep. Without one, it has none."
         ),
-        "strict": Field(
-            "Taken and ignored: a forced call always follows the schema, and no other is held to it.", False
-        ),
+        "strict": Field("Whether each call follows the schema; one that is forced does in any case.", False),
     },
     ResponseFormat: {
         "type": Field(

@@ -1,4 +1,6 @@
-"""What form an answer must have: from the fields that ask for it to one kind of constraint."""
+"""What form an answer must have, whichever field asks for it."""
+
+from dataclasses import dataclass
 
 import msgspec
 
@@ -11,65 +13,83 @@ _OBJECT = {"type": "object"}
 _CHOICES = 1024
 
 
-def constraint_of(request: GenerationRequest) -> tuple[Constraint | None, str]:
-    """What a request's answer must follow, None for any text, and the field that says so. Raises `ApiError`."""
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What form an answer must have.
+
+    param: the field that says so; term: what stands for it in a grammar; lark: a grammar of the client's, which is one
+    already and has no such term.
+    """
+
+    param: str
+    term: str = ""
+    lark: str | None = None
+
+    @property
+    def constraint(self) -> Constraint:
+        """What an answer is held to that is nothing else."""
+        return constraint.of_term(self.term) if self.lark is None else Constraint(self.lark)
+
+
+def form_of(request: GenerationRequest) -> Form | None:
+    """The form that a request asks for; None for any text. Raises `ApiError`."""
     form, outputs = request.response_format, request.structured_outputs
-    wanted = None if form is None else _of_format(form)
+    wanted = None if form is None or form.type == "text" else _of_format(form)
     if outputs is None:
-        return wanted, "response_format"
+        return wanted
     if wanted is not None:
         raise errors.bad_request(
             "Send either 'response_format' or 'structured_outputs', not both.", "structured_outputs"
         )
-    return _of_outputs(outputs), "structured_outputs"
+    return _of_outputs(outputs)
 
 
-def _of_format(form: ResponseFormat) -> Constraint | None:
+def _of_format(form: ResponseFormat) -> Form:
+    param = "response_format"
     match form.type:
-        case "text":
-            return None
-        case "json_object":
-            return constraint.of_schema(_OBJECT)
         case "json_schema":
             if form.json_schema is None:
                 raise _missing("json_schema")
             schema = form.json_schema.schema
-            return _of_schema(_OBJECT if schema is None else schema, "response_format")
+            return Form(param, _json(_OBJECT if schema is None else schema, param))
         case "grammar":
             if form.grammar is None:
                 raise _missing("grammar")
-            return Constraint(form.grammar)
+            return Form(param, lark=form.grammar)
         case "regex":
             if form.regex is None:
                 raise _missing("regex")
-            return constraint.of_regex(form.regex)
+            return Form(param, constraint.regex_term(form.regex))
+        case _:
+            return Form(param, constraint.json_term(_OBJECT))
 
 
-def _of_outputs(outputs: StructuredOutputs) -> Constraint:
+def _of_outputs(outputs: StructuredOutputs) -> Form:
+    param = "structured_outputs"
     given = [name for name in outputs.__struct_fields__ if getattr(outputs, name) not in (None, False)]
     if outputs.json is False:
         given.append("json")
     if len(given) != 1:
         names = ", ".join(f"'{name}'" for name in outputs.__struct_fields__)
-        raise errors.bad_request(f"'structured_outputs' must hold one of {names}.", "structured_outputs")
+        raise errors.bad_request(f"'structured_outputs' must hold one of {names}.", param)
     if outputs.json_object:
-        return constraint.of_schema(_OBJECT)
+        return Form(param, constraint.json_term(_OBJECT))
     if outputs.json is not None:
         schema = _decoded(outputs.json) if isinstance(outputs.json, str) else outputs.json
-        return _of_schema(schema, "structured_outputs")
+        return Form(param, _json(schema, param))
     if outputs.grammar is not None:
-        return Constraint(outputs.grammar)
+        return Form(param, lark=outputs.grammar)
     if outputs.regex is not None:
-        return constraint.of_regex(outputs.regex)
+        return Form(param, constraint.regex_term(outputs.regex))
     choices = outputs.choice or []
     if not 1 <= len(choices) <= _CHOICES:
-        raise errors.bad_request(f"'choice' must hold 1 to {_CHOICES} texts.", "structured_outputs")
-    return constraint.of_choice(choices)
+        raise errors.bad_request(f"'choice' must hold 1 to {_CHOICES} texts.", param)
+    return Form(param, constraint.choice_term(choices))
 
 
-def _of_schema(schema: object, param: str) -> Constraint:
+def _json(schema: object, param: str) -> str:
     try:
-        return constraint.of_schema(schema)
+        return constraint.json_term(schema)
     except RecursionError as error:
         raise errors.invalid_grammar(param, "its schema nests too deep") from error
 

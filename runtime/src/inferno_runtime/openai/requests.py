@@ -156,11 +156,13 @@ class ChatRequest(GenerationRequest, frozen=True, kw_only=True):
     web_search_options: dict[str, Any] | None = None
     moderation: dict[str, Any] | None = None
 
+    reasoning_effort: Annotated[str, Meta(min_length=1, max_length=32)] | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+
     store: bool | None = None
     metadata: dict[str, MetadataValue] | None = None
     service_tier: str | None = None
     prediction: dict[str, Any] | None = None
-    reasoning_effort: str | None = None
     verbosity: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None

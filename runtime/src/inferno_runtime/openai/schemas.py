@@ -267,7 +267,7 @@ class ModelList(msgspec.Struct, frozen=True):
 class EngineHealth(msgspec.Struct, frozen=True):
     """The state of an engine; `active` and `queued` are sequences, `kv_usage` a share."""
 
-    state: Literal["starting", "ready", "restarting", "draining", "stopped"]
+    state: Literal["starting", "ready", "restarting", "stopped"]
     active: int
     queued: int
     kv_usage: float

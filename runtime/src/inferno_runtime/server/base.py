@@ -105,6 +105,9 @@ class BaseHandler(RequestHandler):
             await self._meter.begin()
 
     def flush(self, include_footers: bool = False) -> "asyncio.Future[None]":
+        if self.context.registry.draining and not self._headers_written:
+            # Also where the request came before that, so that its client asks elsewhere from now on.
+            self.set_header("Connection", "close")
         if self._meter is not None and not self._headers_written:
             for name, value in self._meter.headers().items():
                 self.set_header(name, value)

@@ -80,6 +80,7 @@ class Server:
         ended = asyncio.create_task(self._end.wait())
         await asyncio.wait((loading, ended), return_when=asyncio.FIRST_COMPLETED)
         if not loading.done():
+            self._refuse_new()
             loading.cancel()
             await asyncio.gather(loading, return_exceptions=True)
             return 0
@@ -115,12 +116,16 @@ class Server:
             self._at_once.set()
         self._end.set()
 
-    async def _drain(self) -> None:
-        """Let running requests end; new ones are refused, in words, for as long as the process lives."""
-        context = self._context
-        context.registry.draining = True
-        # Every request from now on is its connection's last.
+    def _refuse_new(self) -> None:
+        """From now on new requests are refused, in words, for as long as the process lives."""
+        self._context.registry.draining = True
+        # And each is its connection's last.
         self._http.conn_params.no_keep_alive = True
+
+    async def _drain(self) -> None:
+        """Let running requests end."""
+        context = self._context
+        self._refuse_new()
         for connection in tuple(context.sockets):
             connection.drain()
         seconds = self._config.server.drain_seconds

@@ -33,6 +33,7 @@ class Stats(Protocol):
     kv_usage: float
     steps: int
     restarts: int
+    resubmitted: int
     preemptions: int
     drafted: int
     accepted: int
@@ -135,6 +136,12 @@ _REPORTED: tuple[tuple[str, _Family, str, Callable[[Stats], float]], ...] = (
     ),
     ("engine_steps", CounterMetricFamily, "Batches that were evaluated.", lambda stats: stats.steps),
     ("engine_restarts", CounterMetricFamily, "Times that an engine was started again.", lambda stats: stats.restarts),
+    (
+        "num_requests_resubmitted",
+        CounterMetricFamily,
+        "Requests without a token that an engine's death has given to the next one.",
+        lambda stats: stats.resubmitted,
+    ),
     (
         "num_preemptions",
         CounterMetricFamily,

@@ -7,15 +7,19 @@ holds most loses its oldest: whoever stores a lot takes nothing from those besid
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class StoredResponse:
-    """A response, as JSON. response: the object; items: the whole conversation that it answered, as a list."""
+    """A response, as JSON. response: the object; items: the whole conversation that it answered, as a list.
+
+    output: the ids of its output's items.
+    """
 
     response: bytes
     items: bytes
+    output: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -28,6 +32,7 @@ class _Account:
     responses: OrderedDict[
         str, tuple[float, StoredResponse]
     ]  # by id, with the time at which each goes, the oldest first
+    items: dict[str, str] = field(default_factory=dict)  # ids of responses by those of what they put out
     size: int = 0
 
 
@@ -64,6 +69,7 @@ class ResponseStore:
             return
         held = self._accounts.setdefault(account, _Account(OrderedDict()))
         held.responses[response_id] = (self._clock() + self._seconds, stored)
+        held.items |= dict.fromkeys(stored.output, response_id)
         held.size += stored.size
         self._order[account, response_id] = None
         self._size += stored.size
@@ -78,6 +84,13 @@ class ResponseStore:
         held = self._accounts.get(account)
         found = held.responses.get(response_id) if held else None
         return found[1] if found else None
+
+    def find(self, account: str, item_id: str) -> StoredResponse | None:
+        """A response of this account's whose output has this item, if it is still there."""
+        self._expire()
+        held = self._accounts.get(account)
+        response_id = held.items.get(item_id) if held else None
+        return None if response_id is None else self.get(account, response_id)
 
     def delete(self, account: str, response_id: str) -> bool:
         """Forget a response; whether it was there."""
@@ -100,6 +113,8 @@ class ResponseStore:
     def _drop(self, account: str, response_id: str) -> None:
         held = self._accounts[account]
         _, stored = held.responses.pop(response_id)
+        for item_id in stored.output:
+            held.items.pop(item_id, None)
         held.size -= stored.size
         self._size -= stored.size
         del self._order[account, response_id]

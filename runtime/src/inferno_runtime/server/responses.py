@@ -38,19 +38,28 @@ class _Exchange:
             self._before = self._store.get(self._account, request.previous_response_id)
             if self._before is None:
                 raise errors.response_not_found(request.previous_response_id, "previous_response_id")
+        found = ((item_id, self._store.find(self._account, item_id)) for item_id in items.referred(request.input))
+        self._referred = {item_id: stored for item_id, stored in found if stored is not None}
 
     @property
     def size(self) -> int:
         """Of what it goes on with, in bytes."""
-        return self._before.size if self._before else 0
+        before = (self._before,) if self._before else ()
+        return sum(stored.size for stored in (*before, *self._referred.values()))
 
     def chat(self) -> requests.ChatRequest:
         """The chat that it is. Raises `ApiError`."""
         before: list[Kept] = []
         if self._before is not None:
             before = msgspec.json.decode(self._before.items) + msgspec.json.decode(self._before.response)["output"]
-        self._items = before + items.read(self.request.input)
+        self._items = before + items.read(self.request.input, self._item)
         return chat_of(self.request, self._items)
+
+    def _item(self, item_id: str) -> Kept | None:
+        """An item that the request refers to."""
+        stored = self._referred.get(item_id)
+        output = [] if stored is None else msgspec.json.decode(stored.response)["output"]
+        return next((item for item in output if item["id"] == item_id), None)
 
     def shortened(self, turns: int) -> requests.ChatRequest:
         """The same without so many of its first turns. Raises `ApiError`."""
@@ -65,7 +74,9 @@ class _Exchange:
         """Store what came of it, if that is wanted."""
         if self.stores:
             encode = msgspec.json.encode
-            self._store.put(self._account, response["id"], StoredResponse(encode(response), encode(self._items)))
+            output = tuple(item["id"] for item in response["output"])
+            stored = StoredResponse(encode(response), encode(self._items), output)
+            self._store.put(self._account, response["id"], stored)
 
 
 class _Events(StreamedAnswer):

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import logging
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -21,7 +21,8 @@ from inferno_runtime.models.source import hold, locate
 from inferno_runtime.worker.depth import Depth
 from inferno_runtime.worker.draft import check_vocabulary, draft_path
 from inferno_runtime.worker.encoding import Encoding
-from inferno_runtime.worker.errors import EngineLost, EngineUnavailable, Overloaded
+from inferno_runtime.worker.errors import EngineLost, EngineUnavailable, Overloaded, ServerEnding
+from inferno_runtime.worker.flight import Flight, Work
 from inferno_runtime.worker.frames import (
     Cancel,
     Counters,
@@ -55,7 +56,6 @@ class EngineState(StrEnum):
     STARTING = "starting"
     READY = "ready"
     RESTARTING = "restarting"
-    DRAINING = "draining"
     STOPPED = "stopped"
 
 
@@ -70,6 +70,7 @@ class EngineStats:
     kv_usage: float = 0.0  # share of all cells
     steps: int = 0
     restarts: int = 0
+    resubmitted: int = 0  # sequences and requests for vectors that a second process was given
     preemptions: int = 0
     drafted: int = 0  # tokens
     accepted: int = 0  # of these
@@ -80,8 +81,8 @@ class EngineStats:
 class EngineClient:
     """Sends sequences to an engine's process and keeps the process alive.
 
-    A death of the process, or a standstill while it has work, costs the sequences in flight an error; the process is
-    started again, and requests that come meanwhile wait for it.
+    After a death of the process, or a standstill while it has work, it is started again, and requests that come meanwhile
+    wait for it. Those that had no token yet are given to the new process, once; the others end with an error.
     """
 
     tokenizer: Tokenizer
@@ -104,15 +105,11 @@ class EngineClient:
         self._adapters: tuple[AdapterFile, ...] = ()
         self._task: Task = "generate"
         self._ids = itertools.count(1)
-        self._generations: dict[int, Generation | Encoding] = {}  # one or the other, by the model's task
-        self._paused: set[int] = set()  # of them, those that the engine is to leave alone
-        self._cancelled: set[int] = set()  # that the engine has not answered yet
+        self._flight = Flight()
         self._process: EngineProcess | None = None
         self._grammars = GrammarChecker(self._vocabulary)
-        self._ready = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self._draining = False
+        self._ready = asyncio.Event()  # and once it never will be again
+        self._stopped = False
         self._failures = 0
         self._last_frame = 0.0
         self._before = Counters()  # what the processes before this one had counted
@@ -182,7 +179,6 @@ class EngineClient:
             token_timeout=token_timeout,
             scored=top_scores is not None,
         )
-        self._begin(generation)
         request = Request(
             generation.id,
             prompt,
@@ -196,7 +192,7 @@ class EngineClient:
             score_prompt,
             adapter,
         )
-        self._send(Submit(request))
+        self._begin(generation, Submit(request))
         return generation
 
     async def check(self, constraint: Constraint) -> None:
@@ -220,27 +216,18 @@ class EngineClient:
         """
         await self._admitted(deadline)
         encoding = Encoding(next(self._ids), self._cancel, deadline)
-        self._begin(encoding)
         tokens = [array("i", item).tobytes() for item in inputs]
-        self._send(Embed(EmbeddingRequest(encoding.id, tokens, dimensions, priority, list(seconds))))
+        self._begin(encoding, Embed(EmbeddingRequest(encoding.id, tokens, dimensions, priority, list(seconds))))
         return encoding
 
-    async def drain(self, seconds: float) -> None:
-        """Take no more requests and wait until the running ones have ended, or `seconds` at most."""
-        self._draining = True
-        self._set_state(EngineState.DRAINING, "the server is shutting down")
-        try:
-            await asyncio.wait_for(self._idle.wait(), timeout=seconds)
-        except TimeoutError:
-            logger.warning("%s: %d sequences did not end in time", self.name, len(self._generations))
-
     async def stop(self) -> None:
-        """End the process; what still runs gets an error."""
-        self._draining = True
+        """End the process; what still runs, or waits for it, gets an error."""
+        self._stopped = True
+        self._ready.set()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._fail_all(EngineUnavailable("The server is shutting down."))
+        self._fail(self._flight.clear(), ServerEnding())
         if self._process is not None:
             await self._process.kill()
             self._process = None
@@ -255,11 +242,11 @@ class EngineClient:
             self._admit()
 
     def _admit(self) -> None:
-        if self._draining:
-            raise EngineUnavailable("The server is shutting down.")
+        if self._stopped:
+            raise ServerEnding
         if not self.alive:
             raise EngineUnavailable(f"The model's engine could not be started again: {self.state_reason}")
-        if len(self._generations) >= self.slots + self.served.engine.max_queue:
+        if len(self._flight) >= self.slots + self.served.engine.max_queue:
             raise Overloaded("The queue is full; try again later.")
 
     async def _wait_until_ready(self, deadline: float | None) -> None:
@@ -275,46 +262,34 @@ class EngineClient:
         if self._process is not None:
             self._process.send(frame)
 
-    def _begin(self, generation: Generation | Encoding) -> None:
+    def _begin(self, work: Work, frame: Submit | Embed) -> None:
         self._begin_watch()
-        self._generations[generation.id] = generation
-        self._idle.clear()
+        self._flight.begin(work, frame)
+        self._send(frame)
 
-    def _cancel(self, generation_id: int) -> None:
-        """Called by a generation that ended of its own accord; the engine is told once, and answers in its next step."""
-        self._forget(generation_id)
-        self._cancelled.add(generation_id)
-        self._send(Cancel(generation_id))
+    def _cancel(self, number: int) -> None:
+        """Called by what has ended of its own accord; the engine is told once, and answers in its next step."""
+        self._flight.cancel(number)
+        self.stats.paused = self._flight.paused
+        self._send(Cancel(number))
 
-    def _pause(self, generation_id: int, paused: bool) -> None:
+    def _pause(self, number: int, paused: bool) -> None:
         """Called by a generation whose client can take no more, or can again."""
-        if paused:
-            self._paused.add(generation_id)
-            self.stats.paused = len(self._paused)
-            self._send(Pause(generation_id))
-        else:
+        if not paused:
             self._begin_watch()
-            self._paused.discard(generation_id)
-            self.stats.paused = len(self._paused)
-            self._send(Resume(generation_id))
+        self._flight.pause(number, paused)
+        self.stats.paused = self._flight.paused
+        self._send(Pause(number) if paused else Resume(number))
 
     def _begin_watch(self) -> None:
         """Have the watch count from here, if the engine has had nothing to do."""
-        if not self._working:
+        if not self._flight.working:
             self._last_frame = asyncio.get_running_loop().time()
 
-    @property
-    def _working(self) -> bool:
-        """Whether the engine should make progress: it owes tokens, vectors, or the answer to a cancellation."""
-        return len(self._generations) > len(self._paused) or bool(self._cancelled)
-
-    def _forget(self, generation_id: int) -> Generation | Encoding | None:
-        generation = self._generations.pop(generation_id, None)
-        self._paused.discard(generation_id)
-        self.stats.paused = len(self._paused)
-        if not self._generations:
-            self._idle.set()
-        return generation
+    def _answered(self, number: int) -> Work | None:
+        work = self._flight.answered(number)
+        self.stats.paused = self._flight.paused
+        return work
 
     def _vocabulary(self) -> Vocabulary:
         """What the engine and the grammars' compiler know of the model's tokens."""
@@ -366,8 +341,7 @@ class EngineClient:
         logger.info("%s: %s, %s", self.name, frame.description, shape)
         if self.draft:
             logger.info("%s: drafts come from %s", self.name, self.draft)
-        if not self._draining:
-            self._set_state(EngineState.READY)
+        self._set_state(EngineState.READY)
         self._ready.set()
 
     async def _supervise(self) -> None:
@@ -382,25 +356,36 @@ class EngineClient:
     async def _restart(self) -> None:
         self._ready.clear()
         end = await self._process.kill() if self._process is not None else "no process"
-        logger.error("%s: the engine's process ended (%s) with %d sequences", self.name, end, len(self._generations))
-        self._fail_all(
-            EngineLost("The model's engine ended unexpectedly and is being started again; retry the request.")
-        )
+        logger.error("%s: the engine's process ended (%s) with %d requests", self.name, end, len(self._flight))
+        again = "The model's engine ended unexpectedly and is being started again; retry the request."
+        self._fail(self._flight.strand(), EngineLost(again))
         self._forget_process()
         reason = f"the engine ended unexpectedly ({end})"
         while True:
-            if not self._draining:
-                self._set_state(EngineState.RESTARTING, reason)
+            self._set_state(EngineState.RESTARTING, reason)
             self._failures += 1
             self.alive = self._failures <= _HOPELESS_AFTER
             self.stats.restarts += 1
             await asyncio.sleep(_RESTART_DELAYS[min(self._failures, len(_RESTART_DELAYS)) - 1])
             try:
                 await self._launch()
-                return
             except ModelError as error:
                 reason = str(error)
                 logger.error("%s: %s", self.name, reason)
+                self._fail(self._flight.clear(), EngineUnavailable(f"The engine could not be started again: {reason}"))
+            else:
+                self._resubmit()
+                return
+
+    def _resubmit(self) -> None:
+        """Give a new process what the one before it has not begun."""
+        if not len(self._flight):
+            return
+        logger.warning("%s: requests without a token that begin anew: %d", self.name, len(self._flight))
+        self.stats.resubmitted += len(self._flight)
+        self._last_frame = asyncio.get_running_loop().time()
+        for frame in self._flight.frames():
+            self._send(frame)
 
     async def _watch(self) -> None:
         """End a process that has work and makes no progress; `_supervise` sees to the rest."""
@@ -408,7 +393,7 @@ class EngineClient:
         while True:
             await asyncio.sleep(limit / 10)
             silent = asyncio.get_running_loop().time() - self._last_frame
-            if self._ready.is_set() and self._working and silent > limit and self._process is not None:
+            if self._ready.is_set() and self._flight.working and silent > limit and self._process is not None:
                 logger.error("%s: the engine made no progress for %.0f seconds; ending it", self.name, silent)
                 self._ready.clear()  # who comes from now on waits for the next process
                 self._process.kill_now()
@@ -428,22 +413,21 @@ class EngineClient:
             self._on_counters(step.counters)
         stats.queued_by_priority = dict(zip(Priority, step.queued_by_priority, strict=False))
         stats.kv_usage = step.cells_used / (self.slots * self.context)
-        generations = cast(dict[int, Generation], self._generations)
+        find = cast(Callable[[int], Generation | None], self._flight.find)
         for started in step.started:
-            if generation := generations.get(started.id):
+            if generation := find(started.id):
                 generation.on_started(started)
         for scores in step.scores:  # before the tokens that they belong to
-            if generation := generations.get(scores.id):
+            if generation := find(scores.id):
                 generation.on_scores(scores)
         if step.ids:
             self._failures = 0
             self.alive = True
         for generation_id, token in zip(step.ids, step.tokens, strict=True):
-            if generation := generations.get(generation_id):
+            if generation := find(generation_id):
                 generation.on_tokens((token,))
         for finished in step.finished:
-            self._cancelled.discard(finished.id)
-            if isinstance(ended := self._forget(finished.id), Generation):
+            if isinstance(ended := self._answered(finished.id), Generation):
                 ended.on_finished(finished)
 
     def _on_encoded(self, frame: Encoded) -> None:
@@ -451,8 +435,7 @@ class EngineClient:
         self._failures = 0
         self.alive = True
         for answer in frame.answers:
-            self._cancelled.discard(answer.id)
-            if isinstance(encoding := self._forget(answer.id), Encoding):
+            if isinstance(encoding := self._answered(answer.id), Encoding):
                 encoding.on_answer(answer)
 
     def _on_load(self, active: int, queued: int) -> None:
@@ -478,12 +461,7 @@ class EngineClient:
         stats.kv_usage = 0.0
         self._before = Counters(stats.preemptions, stats.drafted, stats.accepted)
 
-    def _fail_all(self, error: EngineLost | EngineUnavailable) -> None:
-        generations = list(self._generations.values())
-        self._generations.clear()
-        self._paused.clear()
-        self._cancelled.clear()
-        self.stats.paused = 0
-        self._idle.set()
-        for generation in generations:
-            generation.fail(error)
+    def _fail(self, works: Sequence[Work], error: EngineLost | EngineUnavailable) -> None:
+        self.stats.paused = self._flight.paused
+        for work in works:
+            work.fail(error)

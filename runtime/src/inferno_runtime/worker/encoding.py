@@ -49,6 +49,10 @@ class Encoding:
         elif self._outcome is None:
             self._settle(answer)
 
+    def start_over(self) -> bool:
+        """The engine has died. Another can begin anew, since of vectors there are all or none."""
+        return True
+
     def fail(self, error: EngineError) -> None:
         """End the request with an error."""
         if self._outcome is None:

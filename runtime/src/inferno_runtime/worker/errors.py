@@ -4,7 +4,8 @@
 
     EngineError
      ├── Overloaded          the queue is full; try again later
-     ├── EngineUnavailable   no engine takes requests: it is draining, or could not be started again
+     ├── EngineUnavailable   no engine takes requests: it could not be started again
+     │    └── ServerEnding   or will never be
      ├── EngineLost          the engine's process died under a running sequence
      ├── GenerationFailed    this one sequence failed in the engine
      ├── EncodingFailed      this one request for vectors failed in the engine
@@ -25,6 +26,13 @@ class Overloaded(EngineError):
 
 class EngineUnavailable(EngineError):
     """No engine takes requests."""
+
+
+class ServerEnding(EngineUnavailable):
+    """The server ends, and its engines with it."""
+
+    def __init__(self) -> None:
+        super().__init__("The server is shutting down.")
 
 
 class EngineLost(EngineError):

@@ -190,6 +190,11 @@ class Generation:
         self._queued = started.queued
         self._prefill = started.prefill
 
+    def start_over(self) -> bool:
+        """The engine has died. Forget what it has said, if none of it was a token; gives whether another can begin anew."""
+        self.prompt_scores.clear()
+        return self.first_token_at is None
+
     def on_scores(self, scores: Scores) -> None:
         """How likely the prompt's tokens were, or those that come next."""
         if self._transcript is None or self.ended:

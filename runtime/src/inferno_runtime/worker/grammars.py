@@ -13,7 +13,7 @@ from typing import BinaryIO, ClassVar
 import msgspec
 
 from inferno_runtime.engine.constraint import MAX_BYTES, Constraint
-from inferno_runtime.worker.errors import GrammarRefused
+from inferno_runtime.worker.errors import GrammarRefused, ServerEnding
 
 logger = logging.getLogger(__name__)
 
@@ -73,9 +73,10 @@ class GrammarChecker:
         self._known: OrderedDict[bytes, str | None] = OrderedDict()  # what is wrong, by the grammar's digest
         self._process: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
+        self._stopped = False
 
     async def check(self, constraint: Constraint) -> None:
-        """See whether a grammar compiles; several take turns. Raises `GrammarRefused`."""
+        """See whether a grammar compiles; several take turns. Raises `GrammarRefused`, or `ServerEnding`."""
         data = constraint.lark.encode()
         if len(data) > MAX_BYTES:
             raise GrammarRefused(f"it has {len(data)} bytes, and may have {MAX_BYTES}")
@@ -89,7 +90,11 @@ class GrammarChecker:
             raise GrammarRefused(error)
 
     async def stop(self) -> None:
-        """End the process."""
+        """End the process, and take no more grammars."""
+        self._stopped = True
+        await self._kill()
+
+    async def _kill(self) -> None:
         process, self._process = self._process, None
         if process is not None:
             if process.returncode is None:
@@ -102,6 +107,8 @@ class GrammarChecker:
             self._known.popitem(last=False)
 
     async def _compile(self, lark: str) -> str | None:
+        if self._stopped:
+            raise ServerEnding
         try:
             process = self._process or await self._start()
             assert process.stdin is not None
@@ -110,9 +117,11 @@ class GrammarChecker:
             (length,) = _HEADER.unpack(await process.stdout.readexactly(_HEADER.size))
             return _from_compiler.decode(await process.stdout.readexactly(length)).error
         except (asyncio.IncompleteReadError, ConnectionError):
+            if self._stopped:
+                raise ServerEnding from None
             return await self._end()
         except asyncio.CancelledError:  # its answer must not be taken for another's
-            await self.stop()
+            await self._kill()
             raise
 
     async def _start(self) -> asyncio.subprocess.Process:

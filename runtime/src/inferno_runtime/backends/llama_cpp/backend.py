@@ -38,6 +38,7 @@ from inferno_runtime.cpu import cpu_quota
 _DEFAULT_CONTEXT = 8192  # tokens; a model's own limit may be a million, and every slot's memory is taken up front
 _DEFAULT_MICRO_BATCH = 512  # tokens
 _SPARE_LOGITS = 32  # rows beside one for each slot, for drafts
+_FLOATS = frozenset({"all F32", "F16", "BF16"})  # weights whose products are not added up as integers
 _FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}  # llama_flash_attn_type
 
 
@@ -54,6 +55,7 @@ class LlamaBackend:
         self.info = model_info(self._library, self._model)
         if is_encoder(self._library, self._model):
             raise ModelError(f"{path}: {self.info.architecture} models can embed, but not generate text")
+        self._floats = self.info.quantization in _FLOATS
         self._adapters = Adapters(self._library, self._model, adapters)
         self.slots = config.slots
         self.context = config.context_length or min(self.info.context_train or _DEFAULT_CONTEXT, _DEFAULT_CONTEXT)
@@ -89,15 +91,17 @@ class LlamaBackend:
         return _without(logits, [pad.slot for pad in pads], [span.slot for span in spans])
 
     def _padding(self, spans: Sequence[Span]) -> list[Span]:
-        """Tokens to add to those of running sequences, since the batch is faster with them."""
-        if len(spans) < 2 or self._unified or not self.memory.cut:
+        """Tokens to add to those of running sequences, since the batch is faster with them, or its sums do not change."""
+        steady = self._floats and any(span.steady for span in spans)
+        if (len(spans) < 2 and not steady) or self._unified or not self.memory.cut:
             return []
         slots = [span.slot for span in spans]
         if slots != sorted(set(slots)) or any(len(span.tokens) != 1 or not span.logits for span in spans):
             return []
         near = range(min(self.slots, slots[-1] + TILE))
         ends = [self._api.llama_memory_seq_pos_max(self._memory, slot) + 1 for slot in near]
-        return [Span(slot, ends[slot], [0], logits=1) for slot in padding(slots, [end < self.context for end in ends])]
+        usable = [end < self.context for end in ends]
+        return [Span(slot, ends[slot], [0], logits=1) for slot in padding(slots, usable, steady=steady)]
 
     def _decode(self, spans: Sequence[Span]) -> NDArray[np.float32]:
         wanted = self._batch.fill(spans)

@@ -1,6 +1,7 @@
 """The batch that libllama evaluates: arrays of our own, and what is added so that its kernels run at full speed."""
 
 from collections.abc import Sequence
+from itertools import islice
 from types import ModuleType
 
 import numpy as np
@@ -51,15 +52,17 @@ class Batch:
         return wanted
 
 
-def padding(slots: Sequence[int], usable: Sequence[bool]) -> list[int]:
+def padding(slots: Sequence[int], usable: Sequence[bool], *, steady: bool = False) -> list[int]:
     """Slots to evaluate a token of no use in, beside one token for each of `slots`, since that is faster.
 
     libllama passes over the weights once for each run of consecutive slots, so small holes between them are filled; and
     its CPU kernels compute several columns at a time, so the run is brought to a multiple of that.
 
-    slots: ascending; usable: for every slot there is, whether it has room for a token that is taken back afterwards.
+    slots: ascending; usable: for every slot there is, whether it has room for a token that is taken back afterwards; steady:
+    whether no token may be alone. For a lone one floats are added up by another kernel in another order, and for two or more
+    always in the same.
     """
-    if len(slots) < 2:
+    if len(slots) < 2 and not steady:
         return []
     added: list[int] = []
     start = slots[0]
@@ -73,5 +76,8 @@ def padding(slots: Sequence[int], usable: Sequence[bool]) -> list[int]:
             tail = hole[: -length % TILE]
             if all(usable[number] for number in tail):
                 added += tail
+        elif length == 1 and steady:
+            beside = (number for number in (slot + 1, slot - 1) if 0 <= number < len(usable) and usable[number])
+            added += islice(beside, 1)
         start = following
     return added

@@ -1,11 +1,11 @@
 """What all dialects have in common."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from inferno_runtime.chat.grammar import MOST_CALLS, Grammar, Spell, either, repeated, schema
+from inferno_runtime.chat.grammar import MOST_CALLS, Grammar, either, repeated, schema
 from inferno_runtime.chat.reader import Reader, Waiting
 from inferno_runtime.chat.speech import Speech
 from inferno_runtime.chat.tools import Tool, Toolbox
@@ -97,25 +97,70 @@ class Dialect(ABC):
         """Read a whole answer."""
 
     @abstractmethod
-    def call(self, tool: Tool, arguments: str, spell: Spell) -> str:
-        """The grammar of a call. arguments: the name of the rule for them."""
+    def call(self, tool: Tool, arguments: str, grammar: Grammar) -> Sequence[str]:
+        """The grammar of a call, in terms, of which the first is the mark that it begins with.
+
+        arguments: the name of the rule for them.
+        """
 
     before: Sequence[str] = ()
     """What stands before the first call, in markers and literals; and so on."""
     between: Sequence[str] = ("\n",)
     behind: Sequence[str] = ()
 
-    def calls(self, grammar: Grammar, toolbox: Toolbox, spell: Spell) -> str:
-        """Add the rules for an answer's calls; gives the name of the first."""
-        names = []
-        for number, tool in enumerate(toolbox.callable):
-            arguments = grammar.rule(f"arguments_{number}", schema(tool.schema))
-            names.append(grammar.rule(f"call_{number}", self.call(tool, arguments, spell)))
-        call = grammar.rule("call", either(names))
-        most = MOST_CALLS if toolbox.parallel and self.several else 1
-        parts = (
-            *map(spell, self.before),
-            repeated(call, " ".join(map(spell, self.between)), most),
-            *map(spell, self.behind),
+    # Grammars. Each adds its rules and gives what stands for them.
+
+    def calls(self, grammar: Grammar, toolbox: Toolbox) -> str:
+        """An answer that is calls and nothing else."""
+        return grammar.rule("calls", " ".join(self._series(grammar, toolbox)))
+
+    def formed(self, form: str, grammar: Grammar) -> str:
+        """An answer in words of a form, which is a term."""
+        return grammar.rule("form", form)
+
+    def calls_or(self, form: str, grammar: Grammar, toolbox: Toolbox) -> str:
+        """One or the other."""
+        answers = (self.calls(grammar, toolbox), self.formed(form, grammar))
+        return grammar.rule("answer", either(answers))
+
+    def freely(self, grammar: Grammar, toolbox: Toolbox, unless: str = "") -> str:
+        """An answer of words and calls, as the model likes, in which what begins like a call is one.
+
+        unless: a terminal; an answer that begins with it is searched for none.
+        """
+        openings = self.openings(grammar, toolbox)
+        rests = [grammar.rule(f"rest_{number}", rest) for number, (_, rest) in enumerate(openings)]
+
+        def opened(name: str, unless: str = "") -> str:
+            heads = [grammar.up_to(mark, f"{name}_{number}", unless) for number, (mark, _) in enumerate(openings)]
+            return grammar.rule(name, either(f"{head} {rest}" for head, rest in zip(heads, rests, strict=True)))
+
+        first, words = opened("first", unless), grammar.words()
+        if self._most(toolbox) == 1:
+            return grammar.rule("answer", f"{first} | {words}")
+        return grammar.rule("answer", f"({first} {opened('later')}*)? {words}")
+
+    def openings(self, grammar: Grammar, toolbox: Toolbox) -> list[tuple[str, str]]:
+        """The marks by which calls among words are known, each with what must follow it."""
+        if self.before:
+            mark, *rest = self._series(grammar, toolbox)
+            return [(mark, " ".join(rest))]
+        calls = list(self._calls(grammar, toolbox))
+        return [(calls[0][0], either(" ".join(rest) for _, *rest in calls))]
+
+    def _series(self, grammar: Grammar, toolbox: Toolbox) -> Sequence[str]:
+        """One call or, where there may be several, a row of them, in terms."""
+        calls = self._calls(grammar, toolbox)
+        names = [grammar.rule(f"call_{number}", " ".join(call)) for number, call in enumerate(calls)]
+        row = repeated(
+            grammar.rule("call", either(names)), " ".join(map(grammar.mark, self.between)), self._most(toolbox)
         )
-        return grammar.rule("calls", " ".join(parts))
+        return *map(grammar.mark, self.before), row, *map(grammar.mark, self.behind)
+
+    def _calls(self, grammar: Grammar, toolbox: Toolbox) -> Iterator[Sequence[str]]:
+        for number, tool in enumerate(toolbox.callable):
+            arguments = grammar.rule(f"arguments_{number}", schema(toolbox.schema(tool)))
+            yield self.call(tool, arguments, grammar)
+
+    def _most(self, toolbox: Toolbox) -> int:
+        return MOST_CALLS if toolbox.parallel and self.several else 1

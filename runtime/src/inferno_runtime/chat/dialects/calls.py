@@ -60,6 +60,9 @@ class _Members:
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
+        # A grammar knows a call by its name, has it under this key, and the arguments behind it.
+        self._held = answer.toolbox.held
+        self._name_keys = _NAME_KEYS[:1] if self._held else _NAME_KEYS
         self._name: str | None = None
         self._arguments: str | None = None  # where they came before the name, or not as an object
         self._begun = False
@@ -71,10 +74,12 @@ class _Members:
         if key == "function" and first == "{":
             reader.take(1)
             return (yield from _object(reader, self.read))
-        if key in _NAME_KEYS and first == '"' and self._name is None:
+        if key in self._name_keys and first == '"' and self._name is None:
             self._name = yield from _string(reader)
             return self._name is not None and self._answer.toolbox.find(self._name) is not None
         if key in _ARGUMENT_KEYS and not self._begun and self._arguments is None:
+            if self._name is None and self._held:
+                return False
             return (yield from self._read_arguments(first))
         return key in _OTHER_KEYS and (yield from value(reader, _ignore))
 
@@ -82,6 +87,8 @@ class _Members:
         """The object has ended."""
         speech = self._answer.speech
         if not self._begun:
+            if self._held:
+                return False
             text = self._arguments or ""
             if text.startswith('"') and text != '""':
                 text = json.loads(text)  # an object within a string, as it stands in the API

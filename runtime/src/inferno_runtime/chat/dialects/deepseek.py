@@ -4,12 +4,13 @@
 """
 
 import re
+from collections.abc import Sequence
 
 from inferno_runtime.chat.dialects.base import Answer, Dialect
 from inferno_runtime.chat.dialects.calls import arguments
-from inferno_runtime.chat.grammar import Spell, literal
+from inferno_runtime.chat.grammar import Grammar, either, literal
 from inferno_runtime.chat.reader import Waiting
-from inferno_runtime.chat.tools import Tool
+from inferno_runtime.chat.tools import Tool, Toolbox
 
 _CALLS, _CALLS_END = "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"
 _CALL, _SEPARATOR, _CALL_END = "<｜tool▁call▁begin｜>", "<｜tool▁sep｜>", "<｜tool▁call▁end｜>"
@@ -67,9 +68,15 @@ class DeepSeek(Dialect):
         yield from reader.accept(_CALL_END)
         return True
 
-    def call(self, tool: Tool, arguments: str, spell: Spell) -> str:
-        head, tail = [literal(tool.name), spell(_SEPARATOR)], []
+    def call(self, tool: Tool, arguments: str, grammar: Grammar) -> Sequence[str]:
+        head, tail = [literal(tool.name), grammar.mark(_SEPARATOR)], []
         if self._fenced:
-            head = [literal("function"), spell(_SEPARATOR), literal(f"{tool.name}\n{_FENCE}\n")]
+            head = [literal("function"), grammar.mark(_SEPARATOR), literal(f"{tool.name}\n{_FENCE}\n")]
             tail = [literal(f"\n{_FENCE_END}")]
-        return " ".join((spell(_CALL), *head, arguments, *tail, spell(_CALL_END)))
+        return grammar.mark(_CALL), *head, arguments, *tail, grammar.mark(_CALL_END)
+
+    def openings(self, grammar: Grammar, toolbox: Toolbox) -> list[tuple[str, str]]:
+        # A model that leaves out the first mark is understood, too.
+        calls = self._calls(grammar, toolbox)
+        lone = either(" ".join(rest) for _, *rest in calls)
+        return [*super().openings(grammar, toolbox), (grammar.mark(_CALL), lone)]

@@ -13,16 +13,16 @@ Paris
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from inferno_runtime.chat.dialects.base import Answer, Dialect
 from inferno_runtime.chat.dialects.calls import arguments, calls
-from inferno_runtime.chat.grammar import Spell, literal
+from inferno_runtime.chat.grammar import Grammar, either, literal
 from inferno_runtime.chat.reader import Waiting
-from inferno_runtime.chat.tools import Tool
+from inferno_runtime.chat.tools import Tool, Toolbox
 
 _FUNCTION, _FUNCTION_END = "<function=", "</function>"
 _PARAMETER, _PARAMETER_END = "<parameter=", "</parameter>"
@@ -123,12 +123,22 @@ class FunctionXml(Dialect):
         speech.arguments(_as_json("".join(parts), types))
         return True
 
-    def call(self, tool: Tool, arguments: str, spell: Spell) -> str:
-        """The arguments as an object in any case: a grammar could hold those between tags to a part of a schema only."""
-        call = [literal(f"{_FUNCTION}{tool.name}>"), arguments, literal(_FUNCTION_END)]
+    def call(self, tool: Tool, arguments: str, grammar: Grammar) -> Sequence[str]:
+        call = self._plain_call(tool, arguments)
         if self._wrapped:
-            call = [spell(_OPENING), literal("\n"), *call, literal("\n"), spell(_CLOSING)]
-        return " ".join(call)
+            return grammar.mark(_OPENING), literal("\n"), *call, literal("\n"), grammar.mark(_CLOSING)
+        return call
+
+    def openings(self, grammar: Grammar, toolbox: Toolbox) -> list[tuple[str, str]]:
+        openings = super().openings(grammar, toolbox)
+        if self._wrapped:  # a model that leaves out the first tag is understood, too
+            calls = (self._plain_call(tool, f"arguments_{number}") for number, tool in enumerate(toolbox.callable))
+            openings.append((literal(_FUNCTION), either(" ".join(rest) for _, *rest in calls)))
+        return openings
+
+    def _plain_call(self, tool: Tool, arguments: str) -> Sequence[str]:
+        """The arguments as an object in any case: a grammar could hold those between tags to a part of a schema only."""
+        return literal(_FUNCTION), literal(f"{tool.name}>"), arguments, literal(_FUNCTION_END)
 
 
 def _quoted(text: str) -> str:

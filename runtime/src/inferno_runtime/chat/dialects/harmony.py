@@ -5,10 +5,11 @@
 """
 
 import re
+from collections.abc import Sequence
 
 from inferno_runtime.chat.dialects.base import Answer, Dialect
 from inferno_runtime.chat.dialects.calls import arguments
-from inferno_runtime.chat.grammar import Grammar, Spell, literal
+from inferno_runtime.chat.grammar import Grammar, either, literal
 from inferno_runtime.chat.reader import Waiting
 from inferno_runtime.chat.tools import Tool, Toolbox
 
@@ -57,16 +58,50 @@ class Harmony(Dialect):
             speech.text(_BETWEEN)
         return (yield from reader.until(_ENDS, speech.text))
 
-    def calls(self, grammar: Grammar, toolbox: Toolbox, spell: Spell) -> str:
-        call = super().calls(grammar, toolbox, spell)
-        words = grammar.rule("ANALYSIS", r"/(?s:.*)/")
-        reasoning = (spell(_CHANNEL), literal("analysis"), spell(_MESSAGE), words)
-        behind = (spell(_END), spell(_START), literal("assistant"))
-        return grammar.rule("messages", f"({' '.join((*reasoning, *behind))})? {call}")
+    def calls(self, grammar: Grammar, toolbox: Toolbox) -> str:
+        return self._thought(super().calls(grammar, toolbox), grammar)
 
-    def call(self, tool: Tool, arguments: str, spell: Spell) -> str:
-        head = (spell(_CHANNEL), literal(f"commentary to=functions.{tool.name} "), spell(_CONSTRAIN), literal("json"))
-        return " ".join((*head, spell(_MESSAGE), arguments))
+    def formed(self, form: str, grammar: Grammar) -> str:
+        return self._thought(self._final(form, grammar), grammar)
+
+    def calls_or(self, form: str, grammar: Grammar, toolbox: Toolbox) -> str:
+        calls = super().calls(grammar, toolbox)
+        return self._thought(either((calls, self._final(form, grammar))), grammar)
+
+    def _final(self, form: str, grammar: Grammar) -> str:
+        return " ".join(
+            (grammar.mark(_CHANNEL), literal("final"), grammar.mark(_MESSAGE), super().formed(form, grammar))
+        )
+
+    def _thought(self, then: str, grammar: Grammar) -> str:
+        """What may come after a message of the model's to itself."""
+        thoughts = grammar.up_to(grammar.mark(_END), "thoughts")
+        reasoning = (
+            grammar.mark(_CHANNEL),
+            literal("analysis"),
+            grammar.mark(_MESSAGE),
+            thoughts,
+            grammar.mark(_START),
+            literal("assistant"),
+        )
+        return grammar.rule("messages", f"({' '.join(reasoning)})? ({then})")
+
+    def freely(self, grammar: Grammar, toolbox: Toolbox, unless: str = "") -> str:
+        head = " ".join(
+            (grammar.mark(_CHANNEL), grammar.rule("CHANNEL", "/analysis|commentary|final/"), grammar.mark(_MESSAGE))
+        )
+        before = f"{head} {grammar.up_to(grammar.mark(_END), 'message')} {grammar.mark(_START)} {literal('assistant')}"
+        last = either((super().calls(grammar, toolbox), f"{head} {grammar.words()}"))
+        return grammar.rule("messages", f"({before})* ({last})")
+
+    def call(self, tool: Tool, arguments: str, grammar: Grammar) -> Sequence[str]:
+        head = (
+            grammar.mark(_CHANNEL),
+            literal(f"commentary to=functions.{tool.name} "),
+            grammar.mark(_CONSTRAIN),
+            literal("json"),
+        )
+        return *head, grammar.mark(_MESSAGE), arguments
 
 
 def _ignore(text: str) -> None:

@@ -6,10 +6,11 @@
 """
 
 import re
+from collections.abc import Sequence
 
 from inferno_runtime.chat.dialects.base import Answer, Dialect
 from inferno_runtime.chat.dialects.calls import calls
-from inferno_runtime.chat.grammar import Spell, literal
+from inferno_runtime.chat.grammar import Grammar, literal
 from inferno_runtime.chat.reader import Waiting
 from inferno_runtime.chat.tools import Tool
 
@@ -32,6 +33,6 @@ class Hermes(Dialect):
             if (yield from calls(answer, opened)):
                 yield from answer.reader.accept(_CLOSING)
 
-    def call(self, tool: Tool, arguments: str, spell: Spell) -> str:
+    def call(self, tool: Tool, arguments: str, grammar: Grammar) -> Sequence[str]:
         head = literal(f'\n{{"name": "{tool.name}", "arguments": ')
-        return " ".join((spell(_OPENING), head, arguments, literal("}\n"), spell(_CLOSING)))
+        return grammar.mark(_OPENING), head, arguments, literal("}\n"), grammar.mark(_CLOSING)

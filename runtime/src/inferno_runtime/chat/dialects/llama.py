@@ -3,20 +3,21 @@
 <|python_tag|>{"name": "weather", "parameters": {"city": "Paris"}}
 """
 
-from inferno_runtime.chat.dialects.base import Answer, Dialect
-from inferno_runtime.chat.dialects.generic import read_objects
-from inferno_runtime.chat.grammar import Spell, literal
+from inferno_runtime.chat.dialects.bare import Bare, read_objects
+from inferno_runtime.chat.dialects.base import Answer
+from inferno_runtime.chat.grammar import Grammar, either
 from inferno_runtime.chat.reader import Waiting
-from inferno_runtime.chat.tools import Tool
+from inferno_runtime.chat.tools import Toolbox
 
 _TAG = "<|python_tag|>"
 
 
-class Llama(Dialect):
+class Llama(Bare):
     """Bare objects."""
 
     markers = (_TAG,)
     several = False  # Meta's templates refuse them
+    arguments_key = "parameters"
 
     @classmethod
     def fits(cls, template: str) -> bool:
@@ -25,5 +26,6 @@ class Llama(Dialect):
     def read(self, answer: Answer) -> Waiting[None]:
         yield from read_objects(answer, _TAG)
 
-    def call(self, tool: Tool, arguments: str, spell: Spell) -> str:
-        return " ".join((literal(f'{{"name": "{tool.name}", "parameters": '), arguments, literal("}")))
+    def openings(self, grammar: Grammar, toolbox: Toolbox) -> list[tuple[str, str]]:
+        calls = either(" ".join(call) for call in self._calls(grammar, toolbox))
+        return [*super().openings(grammar, toolbox), (grammar.mark(_TAG), calls)]

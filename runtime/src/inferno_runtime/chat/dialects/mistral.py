@@ -5,10 +5,11 @@
 """
 
 import re
+from collections.abc import Sequence
 
 from inferno_runtime.chat.dialects.base import Answer, Dialect
 from inferno_runtime.chat.dialects.calls import arguments, calls
-from inferno_runtime.chat.grammar import Spell, literal
+from inferno_runtime.chat.grammar import Grammar, literal
 from inferno_runtime.chat.reader import Waiting
 from inferno_runtime.chat.tools import Tool
 
@@ -52,8 +53,8 @@ class Mistral(Dialect):
         yield from reader.spaces()
         return (yield from arguments(answer, name))
 
-    def call(self, tool: Tool, arguments: str, spell: Spell) -> str:
+    def call(self, tool: Tool, arguments: str, grammar: Grammar) -> Sequence[str]:
         if not self._named:
-            return " ".join((literal(f'{{"name": "{tool.name}", "arguments": '), arguments, literal("}")))
-        number = (spell(_ID), "/[a-zA-Z0-9]{9}/") if self._numbered else ()
-        return " ".join((spell(_CALLS), literal(tool.name), *number, spell(_ARGUMENTS), arguments))
+            return literal(f'{{"name": "{tool.name}", "arguments": '), arguments, literal("}")
+        number = (grammar.mark(_ID), "/[a-zA-Z0-9]{9}/") if self._numbered else ()
+        return grammar.mark(_CALLS), literal(tool.name), *number, grammar.mark(_ARGUMENTS), arguments

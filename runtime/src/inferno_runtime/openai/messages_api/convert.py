@@ -38,11 +38,17 @@ def chat_of(request: CountTokensRequest) -> ChatRequest:
     """The chat. Raises `ApiError`, also in a chat's words; see `WORDS`."""
     if not request.messages:
         raise errors.bad_request("'messages' must hold at least one message.", "messages")
+    if request.mcp_servers:
+        raise errors.unsupported("mcp_servers", "This server connects to no others: offer their tools as yours.")
     fields: dict[str, Any] = {"model": request.model, "priority": request.priority}
     fields["messages"] = [*_system(request.system), *_messages(request.messages)]
     if request.tools:
         fields["tools"] = [_tool(tool, f"tools[{number}]") for number, tool in enumerate(request.tools)]
     fields |= _choice(request.tool_choice, bool(request.tools))
+    if request.thinking is not None and request.thinking.type == "disabled":
+        fields["reasoning_effort"] = "none"
+    elif request.output_config is not None:
+        fields["reasoning_effort"] = request.output_config.effort
     if request.output_config is not None and request.output_config.format is not None:
         schema = {"name": "output", "schema": request.output_config.format.schema}
         fields["response_format"] = {"type": "json_schema", "json_schema": schema}

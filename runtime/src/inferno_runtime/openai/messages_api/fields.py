@@ -34,6 +34,7 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Field]] = {
         "tool_choice": Field("Whether it uses them; a use that is forced follows the tool's schema."),
         "thinking": Field("Whether the answer has what the model says to itself; without it, it has."),
         "output_config": Field("What the answer is to be like."),
+        "mcp_servers": Field("Servers whose tools the model may use.", refused="any; have your client connect to them"),
         "priority": Field("As in a chat."),
     },
     MessagesRequest: {
@@ -66,12 +67,15 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Field]] = {
         "disable_parallel_tool_use": Field("Whether the answer may use one tool at most.", False),
     },
     Thinking: {
-        "type": Field("`disabled` leaves it out of the answer. A model that thinks does so all the same."),
+        "type": Field(
+            "`disabled` leaves it out of the answer, and tells the model's template `enable_thinking: false`."
+        ),
         "budget_tokens": _IGNORED,
         "display": Field("`omitted` leaves it out as well; no summary is made."),
     },
     OutputConfig: {
         "format": Field("What form the text must have; any without one."),
+        "effort": Field("As `reasoning_effort` in a chat."),
     },
     OutputFormat: {
         "type": Field("`json_schema`."),

@@ -43,7 +43,7 @@ class ToolChoice(msgspec.Struct, frozen=True, kw_only=True):
 class Thinking(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the answer tells what the model says to itself."""
 
-    type: Literal["enabled", "disabled", "adaptive"]
+    type: Literal["enabled", "disabled", "adaptive", "between_tools"]
     budget_tokens: int | None = None
     display: Literal["summarized", "omitted"] | None = None
 
@@ -59,6 +59,7 @@ class OutputConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What the answer is to be like."""
 
     format: OutputFormat | None = None
+    effort: Annotated[str, Meta(max_length=32)] | None = None
 
 
 class CountTokensRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +72,7 @@ class CountTokensRequest(msgspec.Struct, frozen=True, kw_only=True):
     tool_choice: ToolChoice | None = None
     thinking: Thinking | None = None
     output_config: OutputConfig | None = None
+    mcp_servers: list[dict[str, Any]] | None = None
     priority: Priority | None = None
 
 

@@ -31,6 +31,7 @@ def chat_of(request: ResponsesRequest, items: Sequence[Kept]) -> ChatRequest:
     fields: dict[str, Any] = {name: getattr(request, name) for name in _SHARED}
     fields["messages"] = messages(items, request.instructions)
     fields["max_tokens"] = request.max_output_tokens
+    fields["reasoning_effort"] = request.reasoning.effort if request.reasoning else None
     if request.text is not None and request.text.format is not None:
         fields["response_format"] = _format(request.text.format)
     if request.tools:
@@ -99,5 +100,9 @@ def _refuse_unsupported(request: ResponsesRequest) -> None:
         raise errors.unsupported("conversation", "This server keeps no conversations; use 'previous_response_id'.")
     if request.prompt is not None:
         raise errors.unsupported("prompt", "This server keeps no prompts; send 'instructions' and 'input'.")
+    if request.moderation is not None:
+        raise errors.unsupported("moderation", "This server has no model that moderates.")
+    if request.stream_options is not None and not request.stream:
+        raise errors.bad_request("'stream_options' is only allowed when 'stream' is true.", "stream_options")
     if request.top_logprobs or "message.output_text.logprobs" in (request.include or ()):
         raise errors.unsupported("top_logprobs" if request.top_logprobs else "include")

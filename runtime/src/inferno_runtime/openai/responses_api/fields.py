@@ -12,6 +12,7 @@ from inferno_runtime.openai.responses_api.requests import (
     MessageItem,
     ReasoningItem,
     ReasoningOptions,
+    ReferenceItem,
     ResponsesRequest,
     TextFormat,
     TextOptions,
@@ -47,6 +48,7 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Field]] = {
         "seed": Field("As in a chat."),
         "priority": Field("As in a chat."),
         "stream": Field("Send typed events while the response is made.", False),
+        "stream_options": Field("What a stream carries besides; only together with `stream`."),
         "store": Field("Keep the response, so that it can be asked for and gone on from.", True),
         "metadata": Field("Up to 16 pairs of texts, of up to 64 and 512 characters, which the response repeats."),
         "include": Field(
@@ -62,11 +64,18 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Field]] = {
         "user": _REPEATED,
         "safety_identifier": _REPEATED,
         "prompt_cache_key": _REPEATED,
+        "prompt_cache_retention": _IGNORED,
+        "prompt_cache_options": _IGNORED,
+        "context_management": Field("Taken and ignored; see `truncation`."),
+        "image": _IGNORED,
+        "access_programs": _IGNORED,
         "service_tier": _IGNORED,
         "background": Field("Answer before the response is there.", False, refused="`true`"),
+        "background_options": _IGNORED,
         "conversation": Field("A conversation that the server keeps.", refused="any"),
         "prompt": Field("A prompt that the server keeps.", refused="any"),
         "top_logprobs": Field("Tell how likely so many other tokens were at each place.", refused="any but 0"),
+        "moderation": Field("Which model is to judge the request and its answer.", refused="any"),
     },
     TextOptions: {
         "format": Field("What form it must have; any without one."),
@@ -80,7 +89,7 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Field]] = {
         "strict": Field("Taken and ignored: an answer always follows its schema."),
     },
     ReasoningOptions: {
-        "effort": _REPEATED,
+        "effort": Field("As `reasoning_effort` in a chat, and repeated in the response."),
         "summary": Field("Taken and ignored: a reasoning item has the thinking itself."),
     },
     FunctionTool: {
@@ -109,5 +118,8 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Field]] = {
         "id": _ID,
         "summary": Field("Parts of the type `summary_text`; read where there is no `content`."),
         "content": Field("Parts of the type `reasoning_text`."),
+    },
+    ReferenceItem: {
+        "id": Field("That of an item in the output of a response that is still kept."),
     },
 }

@@ -4,7 +4,7 @@ They are kept in the form in which the API lists them: each with an id, and its 
 """
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, get_args
 
 import msgspec
@@ -17,6 +17,7 @@ from inferno_runtime.openai.responses_api.requests import (
     Item,
     MessageItem,
     ReasoningItem,
+    ReferenceItem,
 )
 from inferno_runtime.openai.tools import check_name
 
@@ -25,6 +26,7 @@ Kept = dict[str, Any]
 
 MAX_ITEMS = 4096
 _KINDS = tuple(str(kind.__struct_config__.tag) for kind in get_args(Item))
+_REFERENCE = ReferenceItem.__struct_config__.tag
 _INPUT = ("input_text", "text")
 _OUTPUT = ("output_text", "input_text", "text", "refusal")
 
@@ -34,15 +36,23 @@ def new_id(prefix: str) -> str:
     return f"{prefix}_{secrets.token_hex(16)}"
 
 
-def read(given: str | list[dict[str, Any]] | None) -> list[Kept]:
-    """The items of a request. Raises `ApiError`, which says which item is wrong."""
+def referred(given: str | list[dict[str, Any]] | None) -> list[str]:
+    """The ids of the stored items that stand in a request's input by these alone."""
+    if not isinstance(given, list):
+        return []
+    ids = [item.get("id") for item in given[:MAX_ITEMS] if item.get("type") == _REFERENCE]
+    return [each for each in ids if isinstance(each, str)]
+
+
+def read(given: str | list[dict[str, Any]] | None, stored: Callable[[str], Kept | None] = lambda _: None) -> list[Kept]:
+    """The items of a request. stored: finds one by its id. Raises `ApiError`, which says which item is wrong."""
     if given is None:
         return []
     if isinstance(given, str):
         return [_message(MessageItem(role="user", content=given), "input")]
     if len(given) > MAX_ITEMS:
         raise errors.bad_request(f"'input' may hold at most {MAX_ITEMS} items.", "input")
-    return [_read(item, f"input[{number}]") for number, item in enumerate(given)]
+    return [_read(item, f"input[{number}]", stored) for number, item in enumerate(given)]
 
 
 def messages(items: Sequence[Kept], instructions: str | None = None) -> list[dict[str, Any]]:
@@ -136,10 +146,8 @@ def _joined(parts: Sequence[dict[str, Any]]) -> str:
 # From the wire
 
 
-def _read(given: dict[str, Any], where: str) -> Kept:
+def _read(given: dict[str, Any], where: str, stored: Callable[[str], Kept | None]) -> Kept:
     kind = given.get("type") or "message"
-    if kind == "item_reference":
-        raise errors.unsupported("input", f"{where}: send the item itself, or use 'previous_response_id'.")
     if kind not in _KINDS:
         raise errors.unsupported("input", f"{where}.type must be one of {', '.join(_KINDS)}, not '{str(kind)[:64]}'.")
     try:
@@ -147,6 +155,10 @@ def _read(given: dict[str, Any], where: str) -> Kept:
     except msgspec.ValidationError as error:
         raise _invalid(where, error) from error
     match item:
+        case ReferenceItem():
+            if (found := stored(item.id)) is None:
+                raise errors.item_not_found(item.id, where)
+            return found
         case MessageItem():
             return _message(item, where)
         case FunctionCallItem():

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from inferno_runtime.engine.request import Priority
-from inferno_runtime.openai.requests import Fraction, Seed, TokenLimit
+from inferno_runtime.openai.requests import Fraction, Seed, StreamOptions, TokenLimit
 
 Include = Literal[
     "code_interpreter_call.outputs",
@@ -80,6 +80,7 @@ class ResponsesRequest(msgspec.Struct, frozen=True, kw_only=True):
     seed: Seed | None = None
     priority: Priority | None = None
     stream: bool | None = None
+    stream_options: StreamOptions | None = None
     store: bool | None = None
     metadata: Metadata | None = None
     include: list[Include] | None = None
@@ -88,12 +89,19 @@ class ResponsesRequest(msgspec.Struct, frozen=True, kw_only=True):
     user: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
+    prompt_cache_retention: str | None = None
+    prompt_cache_options: dict[str, Any] | None = None
+    context_management: list[dict[str, Any]] | None = None
+    image: dict[str, Any] | None = None
+    access_programs: dict[str, Any] | None = None
     service_tier: str | None = None
 
     background: bool | None = None
+    background_options: dict[str, Any] | None = None
     conversation: str | dict[str, Any] | None = None
     prompt: dict[str, Any] | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    moderation: dict[str, Any] | None = None
 
 
 # Items of a conversation
@@ -132,4 +140,10 @@ class ReasoningItem(msgspec.Struct, frozen=True, kw_only=True, tag="reasoning"):
     content: list[dict[str, Any]] | None = None
 
 
-Item = MessageItem | FunctionCallItem | FunctionCallOutputItem | ReasoningItem
+class ReferenceItem(msgspec.Struct, frozen=True, kw_only=True, tag="item_reference"):
+    """An item of a stored response, in its place."""
+
+    id: ItemId
+
+
+Item = MessageItem | FunctionCallItem | FunctionCallOutputItem | ReasoningItem | ReferenceItem
