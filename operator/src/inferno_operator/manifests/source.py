@@ -77,9 +77,12 @@ def init_containers(model: Model, image: str) -> list[dict[str, Any]]:
 
 
 def _inspect_container(model: Model, image: str, what: list[str], mounted: list[dict[str, Any]]) -> dict[str, Any]:
-    """The container that reads the header, and tells the size of the adapters that lie beside the model."""
-    adapters = [f"--adapter={adapter.source}" for adapter in model.spec.model.adapters]
-    return _container(model, image, names.INSPECT_CONTAINER, ["inspect", *what, *adapters], mounted)
+    """The container that reads the header, and tells the size of what lies beside the model."""
+    spec = model.spec.model
+    beside = [f"--adapter={adapter.source}" for adapter in spec.adapters]
+    if spec.projector is not None:
+        beside.append(f"--projector={spec.projector}")
+    return _container(model, image, names.INSPECT_CONTAINER, ["inspect", *what, *beside], mounted)
 
 
 def fetch_container(model: Model, image: str, *, link: bool) -> dict[str, Any]:

@@ -45,6 +45,9 @@ def add_commands(commands: Any) -> None:
         dest="adapters",
         help="file:///PATH of a LoRA adapter that the model is served with; it takes memory, too",
     )
+    inspect_.add_argument(
+        "--projector", metavar="PATH", help="the projector that the model is served with, as in spec.model.projector"
+    )
 
 
 def _add_source(command: argparse.ArgumentParser) -> None:

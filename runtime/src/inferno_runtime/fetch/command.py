@@ -4,7 +4,6 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ def main(arguments: argparse.Namespace) -> int:
     report.configure_log()
     try:
         wanted = _wanted(arguments.source, tuple(arguments.files), arguments.sha256, arguments.endpoint)
-        result = _inspect(wanted, arguments.adapters) if arguments.command == "inspect" else _fetch(wanted, arguments)
+        result = _inspect(wanted, arguments) if arguments.command == "inspect" else _fetch(wanted, arguments)
     except FetchError as error:
         print(f"inferno: {error}", file=sys.stderr)
         report.leave(report.failure(error.reason, str(error)))
@@ -64,9 +63,11 @@ def _wanted(source: str, files: tuple[str, ...], sha256: str | None, endpoint: s
     return Wanted(parsed, files, sha256, endpoint)
 
 
-def _inspect(wanted: Wanted | Path, adapters: Sequence[str]) -> dict[str, Any]:
+def _inspect(wanted: Wanted | Path, arguments: argparse.Namespace) -> dict[str, Any]:
     facts = Fetcher().inspect(wanted) if isinstance(wanted, Wanted) else _inspect_path(wanted)
-    facts = facts.model_copy(update={"adapter_bytes": sum(map(_adapter_bytes, adapters))})
+    facts = facts.model_copy(update={"adapter_bytes": sum(map(_bytes_beside, arguments.adapters))})
+    if arguments.projector:
+        facts = _with_projector(facts, wanted, arguments.projector)
     print(json.dumps(facts.wire(), indent=2))
     return {"model": facts.wire()}
 
@@ -82,7 +83,18 @@ def _inspect_path(path: Path) -> ModelFacts:
         raise NoModelFound(f"{path}: {error}") from None
 
 
-def _adapter_bytes(source: str) -> int:
+def _with_projector(facts: ModelFacts, wanted: Wanted | Path, projector: str) -> ModelFacts:
+    """The facts of a model that is served with this projector; one by its name is a file of a folder that is the source."""
+    size = 0
+    if projector.startswith("file:"):
+        size = _bytes_beside(projector)
+    elif isinstance(wanted, Path) and not wanted.is_dir():
+        size = _bytes_beside((wanted.parent / projector).as_uri())
+    seeing = (*(name for name in facts.capabilities or () if name != "vision"), "vision")
+    return facts.model_copy(update={"projector_bytes": size, "capabilities": seeing})
+
+
+def _bytes_beside(source: str) -> int:
     """0 of one that cannot be seen from here: in a pod it may lie in a volume that only the server has."""
     try:
         return path_of(source).stat().st_size

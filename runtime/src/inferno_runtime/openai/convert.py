@@ -10,14 +10,17 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
+from inferno_runtime.backends.base import Image, Layout
 from inferno_runtime.chat.model import ChatModel, Prompt
 from inferno_runtime.chat.parser import Parser
-from inferno_runtime.chat.template import TemplateError, encode_pieces
+from inferno_runtime.chat.template import TemplateError, encode_with_images
 from inferno_runtime.chat.tools import Toolbox
 from inferno_runtime.engine.constraint import Constraint
+from inferno_runtime.engine.images import Chunk
 from inferno_runtime.engine.request import Sampling
 from inferno_runtime.openai import errors
 from inferno_runtime.openai.formats import constraint_of
+from inferno_runtime.openai.images import sources_of, unseen
 from inferno_runtime.openai.prompts import given, infill_prompts, prompt_tokens, refuse_hopeless, text_of
 from inferno_runtime.openai.requests import ChatRequest, CompletionRequest, GenerationRequest, Message
 from inferno_runtime.openai.target import Target
@@ -72,6 +75,7 @@ class Job:
     constraint: Constraint | None = None
     constrained_by: str = "response_format"  # the field that asks for it
     reading: Reading | None = None  # how the texts are read; None where they are text and nothing else
+    images: tuple[Chunk, ...] = ()  # in each of the prompts
 
     @property
     def top_scores(self) -> int | None:
@@ -97,21 +101,23 @@ class Job:
         )
 
 
-def chat_job(request: ChatRequest, target: Target) -> Job:
-    """The job of a chat request. Raises `ApiError`."""
+def chat_job(request: ChatRequest, target: Target, images: Sequence[tuple[Image, Layout]] = ()) -> Job:
+    """The job of a chat request. images: those of its messages, in order. Raises `ApiError`."""
     _refuse_unsupported_chat(request)
+    if sources := sources_of(request)[len(images) :]:
+        raise unseen(sources[0])
     limit = _same_limit(request)
     toolbox = toolbox_of(request)
     chat, prompt = chat_prompt(request.messages, target, toolbox)
     refuse_hopeless(prompt.characters, "messages", target)
     logprobs = (request.top_logprobs or 0) if request.logprobs else None
-    tokens = encode_pieces(prompt.pieces, target.tokenizer)
+    tokens, chunks = encode_with_images(prompt.pieces, target.tokenizer, images)
     job = _job(request, [tokens], limit, "messages", target, logprobs=logprobs)
     reading = Reading(chat, prompt, toolbox) if chat.parses(toolbox) else None
     constraint = chat.constraint(prompt, toolbox)
     if constraint is not None:  # which is no answer in words, of whatever form
         job = replace(job, constraint=constraint, constrained_by="tools")
-    return replace(job, reading=reading)
+    return replace(job, reading=reading, images=tuple(chunks))
 
 
 def chat_prompt(messages: Sequence[Message], target: Target, toolbox: Toolbox) -> tuple[ChatModel, Prompt]:
@@ -145,10 +151,10 @@ def completion_job(request: CompletionRequest, target: Target) -> Job:
     )
 
 
-def job_of(request: GenerationRequest, target: Target) -> Job:
-    """The job of a request of either kind. Raises `ApiError`."""
+def job_of(request: GenerationRequest, target: Target, images: Sequence[tuple[Image, Layout]] = ()) -> Job:
+    """The job of a request of either kind. images: those of a chat's messages, in order. Raises `ApiError`."""
     if isinstance(request, ChatRequest):
-        return chat_job(request, target)
+        return chat_job(request, target, images)
     assert isinstance(request, CompletionRequest)
     return completion_job(request, target)
 

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from inferno_runtime.backends import load_backend
-from inferno_runtime.backends.base import Backend, ModelError, Span
+from inferno_runtime.backends.base import Backend, BackendError, ModelError, Span
 from inferno_runtime.config import EngineConfig
 from inferno_runtime.engine.masking import Masker
 from inferno_runtime.engine.scheduler import Scheduler, StepResult
@@ -27,6 +27,8 @@ from inferno_runtime.worker.frames import (
     Failed,
     Load,
     Log,
+    Measure,
+    Measured,
     Pause,
     Ready,
     Resume,
@@ -65,7 +67,7 @@ def serve_generation(connection: Connection, load: Load) -> None:
     """Load a model that generates and run sequences on it until the socket ends. Raises `ModelError`."""
     config = EngineConfig.model_validate(load.engine)
     tuner = StartTuner(Path(load.path), config)
-    backend = load_backend(load.path, config, tuner, load.adapters)
+    backend = load_backend(load.path, config, tuner, load.adapters, load.projector)
     draft = load_draft(config, backend)
     for adapter in range(len(load.adapters), -1, -1):
         _warm_up(backend, adapter)
@@ -89,7 +91,10 @@ def serve_generation(connection: Connection, load: Load) -> None:
     reporter = Reporter(scheduler)
     while True:
         for frame in connection.receive(wait=not scheduler.busy):
-            _obey(scheduler, frame)
+            if isinstance(frame, Measure):
+                connection.send(_measured(backend, frame))
+            else:
+                _obey(scheduler, frame)
         if scheduler.busy:
             connection.send(reporter.frame(scheduler.step()))
 
@@ -104,6 +109,15 @@ def _obey(scheduler: Scheduler, frame: ToEngine) -> None:
             scheduler.pause(number)
         case Resume(number):
             scheduler.resume(number)
+
+
+def _measured(backend: Backend, frame: Measure) -> Measured:
+    if backend.vision is None:
+        return Measured(frame.id, None, "the model reads no images")
+    try:
+        return Measured(frame.id, backend.vision.layout(frame.width, frame.height))
+    except BackendError as error:
+        return Measured(frame.id, None, str(error))
 
 
 def _first_frame(connection: Connection) -> Load:
