@@ -136,17 +136,18 @@ class EngineClient:
         adapters = [Path(adapter.path) for adapter in self._adapters]
         for adapter in adapters:
             hold(adapter)
-        self._projector = await asyncio.to_thread(locate_projector, self.served.model, source)
-        if self._projector is not None:
-            hold(self._projector)
-        paths = [path for path in (source, draft, *adapters, self._projector) if path is not None]
-        self._identity = [await asyncio.to_thread(identity, path) for path in paths]
         self.tokenizer = await asyncio.to_thread(load_tokenizer, self._path)
         self._task = self.served.model.task or self.tokenizer.task
+        if self._task == "generate":
+            self._projector = await asyncio.to_thread(locate_projector, self.served.model, source)
+            if self._projector is not None:
+                hold(self._projector)
+        elif self.served.model.projector is not None:
+            raise ModelError(f"{self._path}: a model that {self._task}s takes no projector (model.projector)")
+        paths = [path for path in (source, draft, *adapters, self._projector) if path is not None]
+        self._identity = [await asyncio.to_thread(identity, path) for path in paths]
         if self._adapters and self._task != "generate":
             raise ModelError(f"{self._path}: a model that {self._task}s takes no LoRA adapters (model.adapters)")
-        if self._projector is not None and self._task != "generate":
-            raise ModelError(f"{self._path}: a model that {self._task}s takes no projector (model.projector)")
         if draft is not None and self._task != "generate":
             raise ModelError(f"{self._path}: a model that {self._task}s has no use for a draft model (engine.draft)")
         if draft is not None:
@@ -232,6 +233,7 @@ class EngineClient:
         self._images.release(shown.pixels)
 
     async def _measure(self, width: int, height: int) -> Layout:
+        await self._admitted(None)  # the engine may have ended meanwhile
         number = next(self._ids)
         answer: asyncio.Future[Layout] = asyncio.get_running_loop().create_future()
         self._measuring[number] = answer
