@@ -151,7 +151,7 @@ def reference(kind: Kind, images: list[Image], count: int) -> tuple[NDArray[np.f
 
 
 def near(one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
-    return bool(np.abs(one - other).max() < 0.02 * np.abs(other).max())
+    return bool(np.abs(one - other).max() < 0.001 * np.abs(other).max())
 
 
 @pytest.mark.parametrize("most", [64, 5], ids=["together", "in pieces"])
