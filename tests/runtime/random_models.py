@@ -84,6 +84,7 @@ def llama(path: Path, change: Callable[[list[str]], list[str]] = list) -> Path:
 def qwen2vl(path: Path) -> Path:
     """A Qwen 2 VL model, whose positions have two dimensions for images."""
     writer = _writer(path, "qwen2vl")
+    writer.add_chat_template(gguf.GGUFReader(DEFAULT_MODEL).fields["tokenizer.chat_template"].contents())
     heads, hidden = 4, 128
     size = WIDTH // heads
     writer.add_feed_forward_length(hidden)

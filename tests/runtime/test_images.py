@@ -67,9 +67,10 @@ def said(response: httpx.Response) -> str:
 
 
 def likely(server: ServerProcess, *shown: str) -> list[float]:
-    """How likely the tokens of an answer were, which tells more of what was seen than the tokens."""
-    answer = ask(server, *shown, logprobs=True, ignore_eos=True).json()
-    return [token["logprob"] for token in answer["choices"][0]["logprobs"]["content"]]
+    """How likely several tokens were at each place of an answer, which tells more of what was seen than the answer."""
+    answer = ask(server, *shown, logprobs=True, top_logprobs=5, ignore_eos=True).json()
+    places = answer["choices"][0]["logprobs"]["content"]
+    return [token["logprob"] for place in places for token in place["top_logprobs"]]
 
 
 def cached(response: httpx.Response) -> int:

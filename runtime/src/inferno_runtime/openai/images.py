@@ -86,7 +86,9 @@ def bytes_of(source: ImageSource, most: int) -> bytes:
 
 def unseen(source: ImageSource) -> errors.ApiError:
     """An image for a model that reads text only."""
-    return errors.unsupported("messages", f"{source.where}: this model reads text only: it has no projector for images.")
+    return errors.unsupported(
+        "messages", f"{source.where}: this model reads text only: it has no projector for images."
+    )
 
 
 def refused(source: ImageSource, reason: str) -> errors.ApiError:
