@@ -222,6 +222,22 @@ def test_sequences_with_and_without_images_decode_together(kind: Kind, tmp_path:
     backend.close()
 
 
+def test_there_is_progress_while_an_image_is_encoded(kind: Kind, tmp_path: Path) -> None:
+    backend = kind.open()
+    assert backend.vision is not None
+    told: list[None] = []
+    backend.vision.on_progress = lambda: told.append(None)
+    backend.vision.layout(90, 60)
+    assert not told
+    quiet = backend.vision.encode(drawn(tmp_path, 1), 0)
+    assert told
+    backend.close()
+    again = kind.open()
+    assert again.vision is not None
+    assert np.array_equal(again.vision.encode(drawn(tmp_path, 1), 0).rows, quiet.rows)
+    again.close()
+
+
 def test_what_is_no_projector_of_the_model_is_refused_in_a_line(tmp_path: Path) -> None:
     wide = random_projectors.llava(tmp_path / "wide.gguf", random_projectors.width_of(DEFAULT_MODEL) + 32)
     (tmp_path / "text").write_text("not a GGUF file")

@@ -124,6 +124,8 @@ Tuner = Callable[[Measurer, dict[str, Any]], Setting]
 class Vision(Protocol):
     """Encodes images for a model. Not thread-safe: one thread calls it."""
 
+    on_progress: Callable[[], None]  # called now and then while one is encoded, which may take long
+
     def layout(self, width: int, height: int) -> Layout:
         """What stands for an image of this size. Raises `BackendError` where none can."""
 

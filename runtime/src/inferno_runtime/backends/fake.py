@@ -153,6 +153,7 @@ class FakeVision:
         self, parts: Layout, *, whole: bool = False, on_encode: Callable[[Image, int], None] = lambda image, chunk: None
     ) -> None:
         """parts: of any image; on_encode: called first, and may raise or advance a clock."""
+        self.on_progress: Callable[[], None] = lambda: None
         self._parts = parts
         self._whole = whole
         self._on_encode = on_encode

@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from inferno_runtime.backends import load_backend
@@ -38,6 +39,7 @@ from inferno_runtime.worker.frames import (
 )
 from inferno_runtime.worker.tuning import StartTuner, governor
 
+_SILENCE = 1.0  # seconds between two signs of life
 _MOST_STORE_BYTES = 8 << 30  # that a pod takes for evicted prefixes without being told to
 
 
@@ -89,6 +91,8 @@ def serve_generation(connection: Connection, load: Load) -> None:
     tuning = {**(tuner.tuning.wire() if tuner.tuning else {}), **backend.settings}
     connection.send(Ready(backend.info, backend.context, backend.slots, backend.description, tuning))
     reporter = Reporter(scheduler)
+    if backend.vision is not None:
+        backend.vision.on_progress = sign_of_life(connection.send, reporter, time.monotonic)
     while True:
         for frame in connection.receive(wait=not scheduler.busy):
             if isinstance(frame, Measure):
@@ -109,6 +113,19 @@ def _obey(scheduler: Scheduler, frame: ToEngine) -> None:
             scheduler.pause(number)
         case Resume(number):
             scheduler.resume(number)
+
+
+def sign_of_life(send: Callable[[Step], None], reporter: "Reporter", clock: Callable[[], float]) -> Callable[[], None]:
+    """Tells the server now and then that a step is being made, so that a long one is not taken for a standstill."""
+    last = clock()
+
+    def tell() -> None:
+        nonlocal last
+        if clock() - last >= _SILENCE:
+            last = clock()
+            send(reporter.frame(StepResult()))
+
+    return tell
 
 
 def _measured(backend: Backend, frame: Measure) -> Measured:

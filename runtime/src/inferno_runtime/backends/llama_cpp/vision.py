@@ -2,7 +2,7 @@
 
 import ctypes
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from inferno_runtime.models.gguf import BadGguf, read_header
 _UNSUPPORTED = frozenset({"deepseek4v", "hunyuanvl"})
 _LARGEST = 2048  # pixels a side, by which the room for a chunk is measured
 _IMAGE = 1  # mtmd_input_chunk_type
+_TOLD = 32  # nodes of a graph, after which there is progress: a few layers
 _LAYOUTS = 256  # sizes whose layouts are remembered
 
 
@@ -35,6 +36,10 @@ class LlamaVision:
         params.use_gpu = gpu
         params.print_timings = False
         params.n_threads = threads
+        self.on_progress: Callable[[], None] = lambda: None
+        self._nodes = 0  # of graphs that were evaluated, or are just going to be
+        self._callback = library.api.ggml_backend_sched_eval_callback(self._on_node)  # the library has a bare pointer
+        params.cb_eval = self._callback
         params.warmup = True  # buffers are laid out, and a projector that cannot run shows it now
         library.recent_errors.clear()
         self._context = api.mtmd_init_from_file(str(path).encode(), model, params)
@@ -71,6 +76,14 @@ class LlamaVision:
         positions = self._api.mtmd_input_chunk_get_n_pos(pointer)
         grid = self._grid(pointer, cells) if self._two_dimensional else None
         return Embeddings(rows, positions, grid, self._whole)
+
+    def _on_node(self, _: Any, asks: bool, __: Any) -> bool:
+        """Whether the library is to tell when a node is evaluated, which it asks of each; or that one is."""
+        if not asks:
+            self.on_progress()
+            return True  # go on
+        self._nodes += 1
+        return self._nodes % _TOLD == 0
 
     def close(self) -> None:
         """Free the projector, before its model."""
