@@ -172,8 +172,9 @@ def _programs(cache: Path, source: Path, libraries: Path, chosen: Path | None, p
     with tempfile.TemporaryDirectory(dir=cache) as temporary:
         result = Path(temporary, "result")
         result.mkdir()
-        other = frozenset(path.name for path in libraries.glob("libggml-cpu-*.so") if path != chosen)
-        keep_one_copy(libraries, result, skip=other)
+        other = {path.name for path in libraries.glob("libggml-cpu-*.so") if path != chosen}
+        own = {path.name for path in libraries.glob("libmtmd.so*")}  # which llama-server is built with
+        keep_one_copy(libraries, result, skip=frozenset(other | own))
         work = Path(temporary, "work")
         configure = [str(tools / "cmake"), "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={tools / 'ninja'}", "-S", str(project)]
         configure += ["-B", str(work), "-DCMAKE_BUILD_TYPE=Release", f"-DLIBRARIES={result}"]

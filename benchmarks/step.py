@@ -42,6 +42,7 @@ class InstantBackend:
         self.slots, self.context, self.cells = slots, context, slots * context
         self.max_batch, self.max_logits, self.threads = 512, slots, 0
         self.settings: dict[str, Any] = {}
+        self.vision = None
         self._logits = np.random.default_rng(0).normal(0, 3, (slots, VOCABULARY)).astype(np.float32)
 
     def evaluate(self, spans: Sequence[Span]) -> NDArray[np.float32]:

@@ -7,13 +7,15 @@ from tests.conformance.wire import QUESTION, error_of
 from tests.runtime.process import MODEL, ServerProcess
 
 PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+SOUND = {"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}}
 
 
 @covers("later.refused")
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"messages": [{"role": "user", "content": [PICTURE]}]}, "messages"),
+        ({"messages": [{"role": "user", "content": [PICTURE]}]}, "messages"),  # of a model without a projector
+        ({"messages": [{"role": "user", "content": [SOUND]}]}, "messages"),
     ],
     ids=str,
 )

@@ -81,6 +81,28 @@ def llama(path: Path, change: Callable[[list[str]], list[str]] = list) -> Path:
     return _write(writer, path)
 
 
+def qwen2vl(path: Path) -> Path:
+    """A Qwen 2 VL model, whose positions have two dimensions for images."""
+    writer = _writer(path, "qwen2vl")
+    writer.add_chat_template(gguf.GGUFReader(DEFAULT_MODEL).fields["tokenizer.chat_template"].contents())
+    heads, hidden = 4, 128
+    size = WIDTH // heads
+    writer.add_feed_forward_length(hidden)
+    writer.add_head_count(heads)
+    writer.add_rope_dimension_count(size)
+    writer.add_rope_dimension_sections([2, 3, 3, 0])
+    for layer in range(LAYERS):
+        shapes: dict[str, tuple[int, ...]] = {
+            **{f"attn_{name}.weight": (WIDTH, WIDTH) for name in ("q", "k", "v", "output")},
+            **{f"attn_{name}.bias": (WIDTH,) for name in "qkv"},
+            "ffn_gate.weight": (hidden, WIDTH),
+            "ffn_up.weight": (hidden, WIDTH),
+            "ffn_down.weight": (WIDTH, hidden),
+        }
+        _add(writer, layer, shapes, norms=("attn_norm", "ffn_norm"))
+    return _write(writer, path)
+
+
 RERANK = "<|im_start|>Query: {query}\nDocument: {document}<|im_end|>\n<|im_start|>Answer:"
 
 

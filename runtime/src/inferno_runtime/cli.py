@@ -58,6 +58,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME=PATH[,SCALE]",
         help="a LoRA adapter, a GGUF file, that clients ask for as MODEL:NAME; may be repeated",
     )
+    projector = ModelConfig.model_fields["projector"]
+    serve.add_argument("--projector", metavar="PATH", help=projector.description)
     _add_flags(serve, ListenConfig, "listening")
     _add_flags(serve, ServerConfig, "server")
     _add_flags(serve, EngineConfig, "engine")
@@ -151,6 +153,7 @@ def configuration(arguments: argparse.Namespace) -> RuntimeConfig:
             source=arguments.path if remote else path.as_uri(),
             task=arguments.task,
             adapters=tuple(arguments.adapters),
+            projector=_projector(arguments.projector),
         ),
         engine=EngineConfig(**_given(arguments, EngineConfig)),
     )
@@ -172,6 +175,11 @@ def _adapter(text: str) -> AdapterConfig:
         return AdapterConfig.model_validate({"name": name, "source": source, **given})
     except ValidationError as error:
         raise argparse.ArgumentTypeError(f"'{text}': {explain(error)}") from error
+
+
+def _projector(given: str | None) -> str | None:
+    """A file that is there by its path, and any other by its name, since it may come with the model."""
+    return Path(given).absolute().as_uri() if given and Path(given).is_file() else given
 
 
 def _name_of(path: Path) -> str:

@@ -104,6 +104,14 @@ class ModelConfig(Config):
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
         description="LoRA adapters that the model is served with beside itself. Each request is answered with the one that its model name names.",
     )
+    projector: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=1024,
+        pattern="^(file:///.+|[^/:]+(/[^/:]+)*)$",
+        description="The projector with which the model reads images, a GGUF file (mmproj): its name in the folder that the model comes from, or `file:///PATH`. "
+        "Default: the file there whose name begins with mmproj, if the source is a folder.",
+    )
     chat_template: str | None = Field(
         default=None,
         max_length=65_536,
@@ -306,6 +314,40 @@ class ServerConfig(Config):
         description="Origins of the web pages, beside the server's own, that may open WebSockets and event streams, "
         "such as `https://example.com`; `*` allows all.",
     )
+    max_images: int = Field(
+        default=16,
+        ge=0,
+        le=1024,
+        description="Most images that one request may have.",
+    )
+    max_image_bytes: int = Field(
+        default=20 * 1024 * 1024,
+        ge=1024,
+        le=1024 * 1024 * 1024,
+        description="Largest image in bytes, as it is sent or fetched.",
+    )
+    max_image_pixels: int = Field(
+        default=50_000_000,
+        ge=1,
+        le=200_000_000,
+        description="Most pixels of an image; a model is shown up to 4 million of them, to which larger images are scaled down.",
+    )
+    image_hosts: tuple[str, ...] = Field(
+        default=(),
+        max_length=64,
+        json_schema_extra={
+            "x-kubernetes-list-type": "set",
+            "items": {"type": "string", "minLength": 1, "maxLength": 253},
+        },
+        description="Hosts that images are fetched from where a request names them by http:// or https://: HOST, or HOST:PORT for a port other than 80 and 443; "
+        "`*.example.com` is all below it, `*` any. They are never fetched from private addresses. Default: none.",
+    )
+    image_timeout_seconds: Seconds = Field(
+        default=10,
+        ge=1,
+        le=300,
+        description="Seconds that fetching an image may take.",
+    )
     stored_responses: int = Field(
         default=1000,
         ge=0,
@@ -383,11 +425,16 @@ LIVE: Final = frozenset(
     {
         "ack_timeout_seconds",
         "allowed_origins",
+        "image_hosts",
+        "image_timeout_seconds",
         "inference_timeout_seconds",
         "keep_alive_seconds",
         "log_level",
         "max_body_bytes",
         "max_connections",
+        "max_image_bytes",
+        "max_image_pixels",
+        "max_images",
         "overlong_inputs",
         "requests_per_minute",
         "stream_buffer_kb",

@@ -101,6 +101,20 @@ def test_inspect(last_words: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out) == json.loads(last_words.read_text())["model"]
 
 
+@pytest.mark.parametrize("named", ["mmproj.gguf", "file:"])
+def test_inspect_a_projector(last_words: Path, tmp_path: Path, named: str) -> None:
+    model, projector = tmp_path / "model.gguf", tmp_path / "mmproj.gguf"
+    model.write_bytes(DEFAULT_MODEL.read_bytes())
+    projector.write_bytes(b"x" * 1000)
+    given = projector.as_uri() if named == "file:" else named
+    assert run("inspect", model.as_uri(), f"--projector={given}") == 0
+    told = json.loads(last_words.read_text())["model"]
+    assert told["projectorBytes"] == 1000
+    assert "vision" in told["capabilities"]
+    assert run("inspect", tmp_path.as_uri(), "--projector=mmproj.gguf") == 0  # where it is one of the model's files
+    assert json.loads(last_words.read_text())["model"]["projectorBytes"] == 0
+
+
 def test_inspect_adapters(last_words: Path, tmp_path: Path) -> None:
     adapter = tmp_path / "sql.gguf"
     adapter.write_bytes(b"x" * 1000)

@@ -84,3 +84,15 @@ def test_in_words() -> None:
         "5.0 MiB",
         "1024.0 GiB",
     ]
+
+
+def test_a_model_that_sees_needs_room_for_images() -> None:
+    blind, seeing = (
+        memory_need(LLAMA.model_copy(update={"capabilities": can, "projector_bytes": GIB}), EngineConfig())
+        for can in (("generate", "chat"), ("generate", "chat", "vision"))
+    )
+    assert blind is not None
+    assert seeing is not None
+    assert seeing.total - blind.total > GIB + GIB // 2
+    assert ", images " in explain(seeing)
+    assert "images" not in explain(blind)

@@ -152,14 +152,51 @@ def test_a_request_as_a_chat(fields: dict[str, Any], made: dict[str, Any]) -> No
     assert chat(**fields) == {"model": "m", "max_tokens": 9, "messages": [HI], **made}
 
 
-IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": ""}}
+IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AA=="}}
+DOCUMENT = {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "Hi."}}
+SHOWN = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+
+
+@pytest.mark.parametrize(
+    ("given", "made"),
+    [
+        (user(TEXT, IMAGE), [{"type": "text", "text": TEXT["text"]}, SHOWN]),
+        (
+            user({"type": "image", "source": {"type": "url", "url": "https://example.com/a.png"}}),
+            [{"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}],
+        ),
+    ],
+)
+def test_images_are_parts_of_a_chat(given: dict[str, Any], made: list[dict[str, Any]]) -> None:
+    assert chat(messages=[given])["messages"][0]["content"] == made
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_a_tool_can_answer_with_an_image(failed: bool) -> None:
+    result = {**RESULT, "content": [TEXT, IMAGE], "is_error": failed}
+    *_, tool = chat(messages=[HI, assistant(USE), user(result)])["messages"]
+    text = f"Error: {TEXT['text']}" if failed else TEXT["text"]
+    assert tool["content"] == [{"type": "text", "text": text}, SHOWN]
+
+
 WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
     "no messages": ({"messages": []}, "messages", "at least one"),
     "no limit": ({"max_tokens": None}, "max_tokens", "int"),
     "a role": ({"messages": [{"role": "tool", "content": ""}]}, "messages", "role"),
-    "an image": ({"messages": [user(TEXT, IMAGE)]}, "messages", "messages[0].content[1].type must be one of"),
-    "an image as a result": (
-        {"messages": [HI, assistant(USE), user({**RESULT, "content": [IMAGE]})]},
+    "a document": ({"messages": [user(TEXT, DOCUMENT)]}, "messages", "messages[0].content[1].type must be one of"),
+    "an image of the assistant's": ({"messages": [HI, assistant(IMAGE)]}, "messages", "messages[1].content[0]"),
+    "an image without data": (
+        {"messages": [user({"type": "image", "source": {"type": "base64", "media_type": "image/png"}})]},
+        "messages",
+        "messages[0].content[0].source",
+    ),
+    "an image without a URL": (
+        {"messages": [user({"type": "image", "source": {"type": "url"}})]},
+        "messages",
+        "messages[0].content[0].source",
+    ),
+    "a document as a result": (
+        {"messages": [HI, assistant(USE), user({**RESULT, "content": [DOCUMENT]})]},
         "messages",
         "messages[2].content[0].content[0].type must be one of",
     ),

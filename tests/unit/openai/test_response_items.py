@@ -128,7 +128,12 @@ WRONG: dict[str, tuple[Any, str]] = {
     "a reference to nothing": ([{"type": "item_reference"}], "Invalid 'input[0]'"),
     "a role that is none": ([{"role": "tool", "content": "a"}], "Invalid 'input[0].role'"),
     "no content": ([user("Hi"), {"role": "user"}], "Invalid 'input[1]'"),
-    "an image": ([{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}], "input[0].content[0]"),
+    "an image that is a file": (
+        [{"role": "user", "content": [{"type": "input_image", "file_id": "file_1"}]}],
+        "input[0].content[0]",
+    ),
+    "an image without a URL": ([{"role": "user", "content": [{"type": "input_image"}]}], "content[0].image_url"),
+    "a file": ([{"role": "user", "content": [{"type": "input_file", "file_data": "x"}]}], "input[0].content[0]"),
     "a part without a text": ([{"role": "user", "content": [{"type": "input_text"}]}], "input[0].content[0].text"),
     "an answer in a question": ([{"role": "user", "content": [{"type": "output_text", "text": "a"}]}], "'input_text'"),
     "a name that is none": ([{**call(1), "name": "a b"}, output(1)], "input[0].name"),

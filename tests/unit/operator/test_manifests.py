@@ -277,6 +277,12 @@ def test_adapters_are_looked_at_with_the_model() -> None:
         assert "adapter" not in str(found.get("fetch"))
 
 
+@pytest.mark.parametrize("projector", ["mmproj-F16.gguf", "file:///models/mmproj.gguf"])
+def test_a_projector_is_looked_at_with_the_model(projector: str) -> None:
+    found = containers({"model": {"source": "pvc://models/tiny.gguf", "projector": projector}})
+    assert cli.parser().parse_args(found["inspect"]["args"]).projector == projector
+
+
 MODEL_WITH_CREDENTIALS = {"source": "pvc://models/tiny.gguf", "credentials": {"name": "unused"}}
 
 

@@ -1,19 +1,22 @@
 """An engine without a model: bytes are tokens, and what it says is told to it."""
 
 import asyncio
+import hashlib
 import re
 from array import array
 from collections.abc import Sequence
 from typing import Any
 
-from inferno_runtime.backends.base import ModelError, ModelInfo, Pair, Tokenizer
+from inferno_runtime.backends.base import Image, ModelError, ModelInfo, Pair, Tokenizer
 from inferno_runtime.config import AdapterConfig, ModelConfig, ServedModel, Task
 from inferno_runtime.engine.constraint import Constraint
+from inferno_runtime.engine.images import Chunk
 from inferno_runtime.engine.request import Embedded, Finished, FinishReason, Priority, Sampling, Scores, Started
 from inferno_runtime.worker.client import EngineState, EngineStats
 from inferno_runtime.worker.encoding import Encoding
-from inferno_runtime.worker.errors import EngineError, GrammarRefused
+from inferno_runtime.worker.errors import EngineError, GrammarRefused, ImageRefused
 from inferno_runtime.worker.generation import Generation
+from inferno_runtime.worker.images import Pixels, Shown
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}"
@@ -21,6 +24,7 @@ CHATML = (
 )
 IM_START, IM_END, BOS = 256, 257, 258
 DIMENSIONS = 4  # of the vectors of one that embeds
+CELLS = 9  # of an image
 _NUMBERS: dict[Task, int] = {"generate": 0, "embed": DIMENSIONS, "rerank": 1}
 _CONTROL = {"<|im_start|>": IM_START, "<|im_end|>": IM_END, "<s>": BOS}
 
@@ -98,6 +102,8 @@ class FakeEngine:
         self.resume.set()
         self.submitted: list[dict[str, object]] = []
         self.cancelled: list[int] = []
+        self.shown: list[Shown] = []
+        self.overlooked: list[Shown] = []
         self.pauses: list[tuple[int, bool]] = []  # what was said about whom: pause, or go on
         self.going: dict[int, asyncio.Event] = {}  # by sequence, unset while it is paused
         self._tasks: set[asyncio.Task[None]] = set()
@@ -128,6 +134,7 @@ class FakeEngine:
         top_scores: int | None = None,
         score_prompt: bool = False,
         adapter: int = 0,
+        images: Sequence[Chunk] = (),
     ) -> Generation:
         if self.refuses:
             raise self.refuses
@@ -142,6 +149,7 @@ class FakeEngine:
                 "priority": priority,
                 "constraint": constraint,
                 "adapter": adapter,
+                "images": list(images),
             }
         )
         number = len(self.submitted)
@@ -167,6 +175,21 @@ class FakeEngine:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return generation
+
+    async def look(self, data: bytes, most_pixels: int) -> Shown:
+        """An image is what it says: its size, and then anything."""
+        width, height = map(int, data.split()[:2])
+        if width * height > most_pixels:
+            raise ImageRefused(f"it has more than {most_pixels} pixels")
+        pixels = Pixels()
+        pixels.image = Image(hashlib.sha256(data).digest(), width, height, pixels.path)
+        shown = Shown(pixels, [[ord("[")], CELLS, [ord("]")]])
+        self.shown.append(shown)
+        return shown
+
+    def overlook(self, shown: Shown) -> None:
+        self.overlooked.append(shown)
+        shown.pixels.close()
 
     async def embed(
         self,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from inferno_runtime.backends.base import MemoryTraits
 from inferno_runtime.backends.fake import FakeBackend
 from inferno_runtime.engine.constraint import Constraint
+from inferno_runtime.engine.images import Chunk
 from inferno_runtime.engine.request import Priority, Request, Sampling
 from inferno_runtime.engine.scheduler import Scheduler
 from inferno_runtime.worker.generation import Generation
@@ -46,6 +47,7 @@ class SchedulerEngine(FakeEngine):
         top_scores: int | None = None,
         score_prompt: bool = False,
         adapter: int = 0,
+        images: Sequence[Chunk] = (),
     ) -> Generation:
         number = len(self.submitted) + 1
         self.submitted.append({"prompt": prompt, "priority": priority})

@@ -312,6 +312,7 @@ async def test_health_of_one_model(start: Start) -> None:
         "model": "fake",
         "format": "gguf",
         "task": "generate",
+        "vision": False,
         "engine": {"state": "ready", "active": 2, "queued": 0, "kv_usage": 0.25, "tuning": {}, "draft": None},
     }
     assert (await server.client.get("/health/ready")).json() == {"status": "healthy"}

@@ -97,7 +97,7 @@ def init_containers(model: Model, image: str) -> list[dict[str, Any]]:
 
 
 def _inspect_container(model: Model, image: str) -> dict[str, Any]:
-    """The container that reads the header, and tells the size of the adapters beside the model."""
+    """The container that reads the header, and tells the size of what lies beside the model."""
     what = _what(model) if is_fetched(model) else [f"file://{path_in_pod(model)}"]
     mounted = [] if is_fetched(model) else [each for each in mounts(model) if each["name"] == "models"]
     for adapter in model.spec.model.adapters:
@@ -105,6 +105,9 @@ def _inspect_container(model: Model, image: str) -> dict[str, Any]:
         source = adapter.source if remote else f"file://{adapters.path_in_pod(model, adapter)}"
         what.append(f"--adapter={source}")
         mounted += [] if remote else _holding(model, adapters.path_in_pod(model, adapter))
+    if (projector := model.spec.model.projector) is not None:
+        what.append(f"--projector={projector}")
+        mounted += _holding(model, projector.removeprefix("file://")) if projector.startswith("file://") else []
     unique = {each["mountPath"]: each for each in mounted}
     return _container(model, image, names.INSPECT_CONTAINER, ["inspect", *what], list(unique.values()))
 

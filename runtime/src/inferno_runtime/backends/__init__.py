@@ -9,9 +9,13 @@ from inferno_runtime.models.layout import is_onnx
 
 
 def load_backend(
-    path: str, config: EngineConfig, tuner: Tuner | None = None, adapters: Sequence[AdapterFile] = ()
+    path: str,
+    config: EngineConfig,
+    tuner: Tuner | None = None,
+    adapters: Sequence[AdapterFile] = (),
+    projector: str | None = None,
 ) -> Backend:
-    """Load a model and its adapters for evaluation; without a tuner with the settings that stand to reason.
+    """Load a model with its adapters and projector for evaluation; without a tuner with the settings that stand to reason.
 
     Raises `ModelError`.
     """
@@ -20,12 +24,14 @@ def load_backend(
             raise ModelError(
                 f"{path}: an ONNX graph has its weights built in and takes no LoRA adapters: merge them before the export"
             )
+        if projector is not None:
+            raise ModelError(f"{path}: an ONNX model takes no projector, and reads no images")
         from inferno_runtime.backends.onnx.backend import OnnxBackend
 
         return OnnxBackend(Path(path), config)
     from inferno_runtime.backends.llama_cpp.backend import LlamaBackend
 
-    return LlamaBackend(Path(path), config, tuner, adapters)
+    return LlamaBackend(Path(path), config, tuner, adapters, None if projector is None else Path(projector))
 
 
 def load_encoder(path: str, config: EngineConfig, task: Task = "embed") -> Encoder:

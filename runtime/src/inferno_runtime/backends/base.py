@@ -52,13 +52,38 @@ class ModelInfo:
     vocab_size: int
     task: Task = "generate"  # what it was loaded for
     dimensions: int = 0  # of a vector, if it embeds; a score is one number
+    vision: bool = False  # whether it was loaded with a projector, and reads images
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image's pixels, eight bits for each of red, green and blue, row by row from the top left."""
+
+    digest: bytes  # 32 bytes that no other image has
+    width: int
+    height: int
+    path: str  # of a file with nothing but the pixels
+
+
+Layout = list[list[int] | int]
+"""What stands for an image in a prompt: tokens, and between them chunks, each with the number of its cells."""
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """What an encoded chunk of an image puts in the place of tokens."""
+
+    rows: "NDArray[np.float32]"  # (cells, as wide as the backend wants it)
+    positions: int  # that the chunk takes, which may be fewer than its cells
+    grid: "NDArray[np.int32] | None" = None  # (4, cells): where each stands, from the chunk's first position on
+    whole: bool = False  # the chunk attends to all of itself, so it must lie in one batch
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
     """Consecutive tokens of one sequence, to be evaluated into cells `start`, `start` + 1, … of its slot.
 
-    All spans of a batch have one adapter, and so have all cells of a slot.
+    All spans of a batch have one adapter, and so have all cells of a slot. A span with `embeddings` is alone in its batch.
     """
 
     slot: int
@@ -69,6 +94,8 @@ class Span:
     steady: bool = (
         False  # whether the logits must be the same to the last bit whatever else is in the batch, if they can be
     )
+    embeddings: Embeddings | None = None  # that are evaluated in place of the tokens, which only stand for them
+    offset: int = 0  # rows of the embeddings that were evaluated before
 
 
 class Setting(Protocol):
@@ -97,6 +124,18 @@ Measurer = Callable[[Setting], AbstractContextManager[Measure]]
 Tuner = Callable[[Measurer, dict[str, Any]], Setting]
 
 
+class Vision(Protocol):
+    """Encodes images for a model. Not thread-safe: one thread calls it."""
+
+    on_progress: Callable[[], None]  # called now and then while one is encoded, which may take long
+
+    def layout(self, width: int, height: int) -> Layout:
+        """What stands for an image of this size. Raises `BackendError` where none can."""
+
+    def encode(self, image: Image, chunk: int) -> Embeddings:
+        """A chunk of an image, by its number. Raises `BackendError`."""
+
+
 class Backend(Protocol):
     """Evaluates batches of tokens. Not thread-safe: one thread calls it."""
 
@@ -110,6 +149,10 @@ class Backend(Protocol):
     max_logits: int  # most rows of logits that one call gives
     threads: int  # that evaluate; 0 where it is not ours to say
     settings: dict[str, Any]  # what it evaluates with besides what a tuner chose, for people
+
+    @property
+    def vision(self) -> Vision | None:
+        """What encodes images; None of a model that reads text only."""
 
     def evaluate(self, spans: Sequence[Span]) -> "NDArray[np.float32]":
         """Evaluate `spans` in one batch.

@@ -12,7 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inferno_runtime.backends.base import BackendError, MemoryTraits, ModelInfo, OutOfMemory, Saved, Span
+from inferno_runtime.backends.base import (
+    BackendError,
+    Embeddings,
+    Image,
+    Layout,
+    MemoryTraits,
+    ModelInfo,
+    OutOfMemory,
+    Saved,
+    Span,
+)
 from inferno_runtime.config import Task
 
 _CAPABLE = MemoryTraits(copy=True, cut=True, save=True, shift=False, cell_bytes=4)
@@ -42,6 +52,7 @@ class FakeBackend:
         cells: int = 0,
         choose: Callable[[Sequence[int], int], int] = successor,
         on_evaluate: Callable[[Sequence[Span]], None] = lambda spans: None,
+        vision: "FakeVision | None" = None,
     ) -> None:
         """cells: of all slots together, if they share a pool; choose: the likeliest next token; on_evaluate: called
         first, and may raise or advance a clock."""
@@ -55,6 +66,7 @@ class FakeBackend:
         self.threads = 0
         self.settings: dict[str, Any] = {}
         self.cells = cells or slots * context
+        self.vision = vision
         self.held: list[list[int]] = [[] for _ in range(slots)]
         self._choose = choose
         self._on_evaluate = on_evaluate
@@ -78,7 +90,7 @@ class FakeBackend:
                 raise BackendError(f"slot {span.slot} is full")
             if cells and cells[0] // self.info.vocab_size != span.adapter:
                 raise BackendError(f"slot {span.slot} holds cells of another adapter than {span.adapter}")
-            for at, token in enumerate(span.tokens):
+            for at, token in enumerate(_content(span, len(spans))):
                 cells.append(cell(token, span.adapter, self.info.vocab_size))
                 if at >= len(span.tokens) - span.logits:
                     self._logits[wanted, self._choose(cells, self.info.vocab_size)] = 10.0
@@ -113,6 +125,47 @@ class FakeBackend:
 
     def close(self) -> None:
         pass
+
+
+def _content(span: Span, spans: int) -> Sequence[int]:
+    """What a span puts into its cells. Refuses ids of an image without embeddings, and embeddings that are out of place."""
+    if span.embeddings is None:
+        if min(span.tokens) < 0:
+            raise BackendError("a cell of an image without its embeddings")
+        return span.tokens
+    rows = span.embeddings.rows[span.offset : span.offset + len(span.tokens)]
+    if spans > 1 or len(rows) < len(span.tokens) or max(span.tokens) >= 0:
+        raise BackendError("embeddings that are not those of the cells, or not alone in their batch")
+    if span.embeddings.whole and len(rows) < len(span.embeddings.rows):
+        raise BackendError("a part of what must lie in one batch")
+    return [int(number) for number in rows[:, 0]]
+
+
+def seen(digest: bytes, chunk: int, cells: int) -> list[int]:
+    """The tokens that the fake model sees in a chunk of an image."""
+    return [zlib.crc32(digest + bytes([chunk, cell % 256])) % 100 for cell in range(cells)]
+
+
+class FakeVision:
+    """Sees tokens in images, so that a test knows what a sequence must say that has some."""
+
+    def __init__(
+        self, parts: Layout, *, whole: bool = False, on_encode: Callable[[Image, int], None] = lambda image, chunk: None
+    ) -> None:
+        """parts: of any image; on_encode: called first, and may raise or advance a clock."""
+        self.on_progress: Callable[[], None] = lambda: None
+        self._parts = parts
+        self._whole = whole
+        self._on_encode = on_encode
+
+    def layout(self, width: int, height: int) -> Layout:
+        return self._parts
+
+    def encode(self, image: Image, chunk: int) -> Embeddings:
+        self._on_encode(image, chunk)
+        cells = [part for part in self._parts if isinstance(part, int)][chunk]
+        rows = np.array(seen(image.digest, chunk, cells), dtype=np.float32)[:, np.newaxis]
+        return Embeddings(rows, cells, None, self._whole)
 
 
 def meaning(tokens: Sequence[int], dimensions: int) -> NDArray[np.float32]:

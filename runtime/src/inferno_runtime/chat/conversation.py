@@ -25,7 +25,8 @@ Role = Literal["system", "user", "assistant", "tool"]
 class Turn:
     """One message of a conversation.
 
-    reasoning and calls: an assistant's; call_id: what a tool's result answers, by an id that an assistant's call had before.
+    reasoning and calls: an assistant's; call_id: what a tool's result answers, by an id that an assistant's call had before;
+    images: the number of each among the conversation's, and before which character of the content it stands.
     """
 
     role: Role
@@ -34,6 +35,30 @@ class Turn:
     reasoning: str = ""
     calls: tuple[Call, ...] = ()
     call_id: str = ""
+    images: tuple[tuple[int, int], ...] = ()
+
+
+def typed(turns: Iterable[Turn], tools: Iterable[Tool]) -> Iterator[str]:
+    """All texts of a conversation and its tools, whoever wrote them."""
+    for turn in turns:
+        yield from (turn.content, turn.reasoning, turn.name or "", turn.call_id)
+        for call in turn.calls:
+            yield from (call.id, call.name, call.arguments)
+    for tool in tools:
+        yield json.dumps(tool.described, ensure_ascii=False)
+
+
+def marked(turns: Iterable[Turn], marks: Sequence[str]) -> list[Turn]:
+    """The same with a mark for each image in the contents. marks: of all images, in order; texts that nobody typed."""
+    return [replace(turn, content=_marked(turn, marks), images=()) if turn.images else turn for turn in turns]
+
+
+def _marked(turn: Turn, marks: Sequence[str]) -> str:
+    parts, start = [], 0
+    for number, at in turn.images:
+        parts += [turn.content[start:at], marks[number]]
+        start = at
+    return "".join((*parts, turn.content[start:]))
 
 
 def native(turns: Sequence[Turn], traits: Traits) -> list[Message]:
@@ -81,7 +106,8 @@ def _named(turns: Iterable[Turn]) -> Iterator[Turn]:
 
 
 def _native(turn: Turn, traits: Traits) -> Message:
-    message: dict[str, Any] = {"role": turn.role, "content": turn.content}
+    content: Any = [{"type": Fixed("text"), "text": turn.content}] if traits.parts else turn.content
+    message: dict[str, Any] = {"role": turn.role, "content": content}
     if turn.name is not None:
         message["name"] = turn.name
     if turn.reasoning:

@@ -11,7 +11,7 @@ from inferno_runtime.chat.dialects import Generic, choose
 from inferno_runtime.chat.dialects.base import Thinking
 from inferno_runtime.chat.grammar import Grammar, literal
 from inferno_runtime.chat.parser import Parser
-from inferno_runtime.chat.template import ChatTemplate, Options, Piece
+from inferno_runtime.chat.template import ChatTemplate, Options, Piece, unused_characters
 from inferno_runtime.chat.tools import Toolbox
 from inferno_runtime.chat.traits import probe
 from inferno_runtime.engine.constraint import Constraint
@@ -52,16 +52,30 @@ class ChatModel:
             shown = {token: mark.encode() for mark, token in self._marks.items()}
             self.pieces = [shown.get(token, piece) for token, piece in enumerate(tokenizer.pieces)]
 
+    @property
+    def source(self) -> str:
+        """The template itself."""
+        return self._template.source
+
     def prompt(self, turns: Sequence[Turn], toolbox: Toolbox, options: Options = MappingProxyType({})) -> Prompt:
         """The prompt of a conversation. options: as of `ChatTemplate.pieces`. Raises `TemplateError`."""
+        images = self._marks_of_images(turns, toolbox)
+        turns = conversation.marked(turns, images)
         if self._native:
             tools = [tool.described for tool in toolbox.offered] or None
-            pieces = self._template.pieces(conversation.native(turns, self._traits), tools, options)
+            pieces = self._template.pieces(conversation.native(turns, self._traits), tools, options, images)
         else:
             messages = conversation.plain(turns, toolbox.offered, self._traits)
-            pieces = self._template.pieces(messages, options=options)
+            pieces = self._template.pieces(messages, options=options, images=images)
         thinks = self._thinking is not None and pieces[-1].text[-_TAIL:].rstrip().endswith(self._thinking.opening)
         return Prompt(pieces, thinks)
+
+    def _marks_of_images(self, turns: Sequence[Turn], toolbox: Toolbox) -> list[str]:
+        """A character for each image of a conversation, which nobody has typed."""
+        count = sum(len(turn.images) for turn in turns)
+        if not count:
+            return []
+        return unused_characters(count, [self._template.source, *conversation.typed(turns, toolbox.offered)])
 
     def parses(self, toolbox: Toolbox) -> bool:
         """Whether an answer can be more than text."""

@@ -13,8 +13,9 @@ held the whole spelling would hold the mark as well.
 import json
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import islice
 from types import MappingProxyType
 from typing import Any, NoReturn
 
@@ -25,7 +26,8 @@ from jinja2.nodes import CallBlock, Node
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from inferno_runtime.backends.base import Tokenizer
+from inferno_runtime.backends.base import Image, Layout, Tokenizer
+from inferno_runtime.engine.images import Chunk, place
 
 Message = Mapping[str, Any]
 """A message or a tool as templates know it: what is a string in it, and not `Fixed`, a client chose."""
@@ -35,6 +37,7 @@ _KEYS = frozenset(
     [
         "role",
         "content",
+        "text",
         "name",
         "type",
         "id",
@@ -72,11 +75,12 @@ class TemplateError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Text that is tokenized by itself; the flags are those of `Tokenizer.encode`."""
+    """Text that is tokenized by itself; the flags are those of `Tokenizer.encode`. Or an image's place, by its number."""
 
     text: str
     add_special: bool
     parse_special: bool
+    image: int | None = None
 
 
 class ChatTemplate:
@@ -134,20 +138,23 @@ class ChatTemplate:
         messages: Sequence[Message],
         tools: Sequence[Message] | None = None,
         options: Options = MappingProxyType({}),
+        images: Sequence[str] = (),
     ) -> list[Piece]:
-        """The conversation's prompt as texts to be tokenized one after another.
+        """The conversation's prompt as texts to be tokenized one after another, with images between them.
 
         messages, tools: as the template wants them; options: without those of `GIVEN`. All are nested no deeper than Python
-        can follow.
+        can follow. images: a character for each, which stands for it in the messages and that nobody typed.
 
         Raises `TemplateError`.
         """
         talk = _Talk([{**message, "role": Fixed(message["role"])} for message in messages], tools, options)
+        # A text of one character is the first of a spelling that was broken, or can be no spelling at all.
         texts = self._broken(talk) if self._suspicious(talk) else [self._rendered(talk)]
         # The template may write the token that begins a prompt itself; then the tokenizer must not add another.
         adds = not (self._bos and texts[0].startswith(self._bos))
-        # A text of one character is the first of a spelling that was broken, or can be no spelling at all.
-        return [Piece(text, adds and number == 0, len(text) > 1) for number, text in enumerate(texts)]
+        pieces = _with_images(texts, images) if images else [Piece(text, False, len(text) > 1) for text in texts]
+        pieces[0] = replace(pieces[0], add_special=adds)
+        return pieces
 
     def encode(self, messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
         """The tokens of the conversation's prompt. Raises `TemplateError`."""
@@ -199,12 +206,42 @@ class ChatTemplate:
         return 0 if len(text) == 1 else sum(1 for _ in self._whole.finditer(text))
 
 
+def _with_images(texts: Iterable[str], images: Sequence[str]) -> list[Piece]:
+    """Pieces of these texts, cut where images stand in them."""
+    numbers = {mark: number for number, mark in enumerate(images)}
+    cut = re.compile(f"([{''.join(images)}])")
+    parts = [part for text in texts for part in cut.split(text)]
+    pieces = [
+        Piece("", False, False, numbers[part]) if part in numbers else Piece(part, False, len(part) > 1)
+        for number, part in enumerate(parts)
+        if part or not number  # the first may begin with a token of the tokenizer's own
+    ]
+    if sorted(piece.image for piece in pieces if piece.image is not None) != list(numbers.values()):
+        raise TemplateError("The chat template does not show each of the images once.")
+    if not pieces[-1].text:
+        raise TemplateError("The chat template puts nothing behind an image.")
+    return pieces
+
+
 def encode_pieces(pieces: Iterable[Piece], tokenizer: Tokenizer) -> list[int]:
-    """The tokens of `ChatTemplate.pieces`."""
+    """The tokens of `ChatTemplate.pieces` without images."""
+    return encode_with_images(pieces, tokenizer, ())[0]
+
+
+def encode_with_images(
+    pieces: Iterable[Piece], tokenizer: Tokenizer, images: Sequence[tuple[Image, Layout]]
+) -> tuple[list[int], list[Chunk]]:
+    """The tokens of `ChatTemplate.pieces`, with what stands for the images, and where it stands."""
     tokens: list[int] = []
+    chunks: list[Chunk] = []
     for piece in pieces:
-        tokens += tokenizer.encode(piece.text, add_special=piece.add_special, parse_special=piece.parse_special)
-    return tokens
+        if piece.image is None:
+            tokens += tokenizer.encode(piece.text, add_special=piece.add_special, parse_special=piece.parse_special)
+            continue
+        placed, own = place(*images[piece.image], len(tokens))
+        tokens += placed
+        chunks += own
+    return tokens, chunks
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,9 +283,14 @@ def _changed(value: Any, change: Callable[[str], str]) -> Any:
     return change(value) if isinstance(value, str) and not isinstance(value, Fixed) else value
 
 
-def _unused_character(*texts: str) -> str:
+def unused_characters(count: int, texts: Iterable[str]) -> list[str]:
+    """Characters that are in none of the texts, and that nobody writes."""
     used = set().union(*map(set, texts))
-    return next(char for code in _PRIVATE_USE if (char := chr(code)) not in used)
+    return list(islice((char for code in _PRIVATE_USE if (char := chr(code)) not in used), count))
+
+
+def _unused_character(*texts: str) -> str:
+    return unused_characters(1, texts)[0]
 
 
 class _Refused(Exception):

@@ -27,11 +27,14 @@ class Traits:
     text_arguments: bool = False  # JSON text, instead of objects
     no_content: bool = False  # None, instead of an empty text
     several: bool = True  # calls in one message
+    parts: bool = False  # a content as a list of parts, instead of a text
 
 
 def probe(template: ChatTemplate) -> Traits:
     """What this template wants."""
     tools = "tools" in template.variables
+    if _wants_parts(template):
+        return Traits(tools=tools, system=_WORD in _try(template, [_said("system"), _said("user")]), parts=True)
     system = _WORD in _try(template, [{"role": "system", "content": _WORD}, _USER])
     if not tools:
         return Traits(system=system)
@@ -42,6 +45,17 @@ def probe(template: ChatTemplate) -> Traits:
                 several = _shown(template, traits, 2)
                 return Traits(True, system, True, short_ids, text_arguments, no_content, several)
     return Traits(tools=True, system=system)
+
+
+def _wants_parts(template: ChatTemplate) -> bool:
+    """Whether it shows a content only where that is a list of parts, as the templates of some models with images do."""
+    return _WORD not in _try(template, [{"role": "user", "content": _WORD}]) and _WORD in _try(
+        template, [_said("user")]
+    )
+
+
+def _said(role: str) -> dict[str, Any]:
+    return {"role": role, "content": [{"type": "text", "text": _WORD}]}
 
 
 def _shown(template: ChatTemplate, traits: Traits, count: int) -> bool:

@@ -102,7 +102,10 @@ class ModelDrafter:
         if self._broken:
             return [0] * len(batch)
         context = self._backend.context
-        return [max(min(count, context - len(seq.tokens)), 0) for seq, count in zip(batch, most, strict=True)]
+        return [
+            0 if seq.request.images else max(min(count, context - len(seq.tokens)), 0)  # it has no eyes
+            for seq, count in zip(batch, most, strict=True)
+        ]
 
     def acceptance(self, seq: Sequence) -> Acceptance:
         if seq.model_acceptance is None:

@@ -1,6 +1,7 @@
 """Who proposes drafts: the text itself, or a model (`engine.draft_model`)."""
 
 from collections.abc import Sequence as Items
+from itertools import takewhile
 from typing import Protocol
 
 from inferno_runtime.engine.draft import Acceptance
@@ -57,4 +58,10 @@ class LookupDrafter:
         seq.rehearsal.judge(seq.tokens, seq.acceptance)
         if seq.acceptance.pause and seq.rehearsal.under_way:
             return []
-        return seq.lookup.propose(most) if most > 0 else []
+        proposal = seq.lookup.propose(most) if most > 0 else []
+        return list(takewhile(_is_token, proposal)) if seq.request.images else proposal
+
+
+def _is_token(number: int) -> bool:
+    """Whether it is one, and does not stand for a part of an image."""
+    return number >= 0

@@ -5,6 +5,7 @@ from enum import StrEnum
 import msgspec
 
 from inferno_runtime.engine.constraint import Constraint
+from inferno_runtime.engine.images import Chunk
 
 
 class FinishReason(StrEnum):
@@ -87,6 +88,7 @@ class Request(msgspec.Struct, frozen=True, array_like=True):
     )
     score_prompt: bool = False  # tell the same of the prompt's tokens
     adapter: int = 0  # the place among those loaded, from 1 on; 0 is the model itself
+    images: tuple[Chunk, ...] = ()  # that cells of the prompt stand for, in their order; the last cell is a token's
 
 
 class Usage(msgspec.Struct, frozen=True):

@@ -14,16 +14,17 @@ and not tokens, since a token behind thousands of others costs many times what t
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
 
-from inferno_runtime.backends.base import Backend, BackendError, OutOfMemory, Span
+from inferno_runtime.backends.base import Backend, BackendError, Embeddings, OutOfMemory, Span
 from inferno_runtime.engine import scoring
 from inferno_runtime.engine.draft import accept
 from inferno_runtime.engine.evaluation import Evaluator
+from inferno_runtime.engine.images import Chunk, Gallery, piece
 from inferno_runtime.engine.masking import Masker, Masks, Row
 from inferno_runtime.engine.prefill import PrefillBudget
 from inferno_runtime.engine.prefix_tree import BLOCK
@@ -89,6 +90,7 @@ class Scheduler:
         self._budget = PrefillBudget(self._cost, step_budget)
         self._slots = SlotTable(backend, self._cost, PrefixStore(store_bytes))
         self.speculation = Speculation(backend, enabled=speculate, clock=clock, draft=draft)
+        self._gallery = Gallery(backend.vision)
         self._masker = masker
         self._masks: Masks | None = None  # of the latest batch
         self._turns = Turns() if adapters else None
@@ -305,11 +307,16 @@ class Scheduler:
             self._backend.cut(seq.slot, seq.position)
             return
         self._backend.clear(seq.slot)
-        head, start = seq.tokens[: seq.position], 0
-        while start < len(head):
-            piece = head[start : start + self._backend.max_batch]
-            self._backend.evaluate([Span(seq.slot, start, piece, 0, seq.adapter)])
-            start += len(piece)
+        start = 0
+        while start < seq.position:
+            most = min(seq.position - start, self._backend.max_batch)
+            chunk, count = piece(start, most, seq.request.images)
+            embeddings = None if chunk is None else self._gallery.find(chunk) or self._gallery.encode(chunk)
+            offset = 0 if chunk is None else start - chunk.start
+            tokens = seq.tokens[start : start + count]
+            span = Span(seq.slot, start, tokens, 0, seq.adapter, embeddings=embeddings, offset=offset)
+            self._backend.evaluate([span])
+            start += count
 
     # Prefill
 
@@ -336,10 +343,20 @@ class Scheduler:
     def _prefill_piece(self, seq: Sequence, most: int) -> None:
         scoring = seq.scored < len(seq.request.prompt)
         count = min(seq.left, most, self._backend.max_logits if scoring else self._backend.max_batch)
+        chunk, count = piece(seq.position, count, seq.request.images)
+        embeddings = None
+        if chunk is not None:
+            embeddings = self._seen(seq, chunk)
+            if embeddings is None:
+                return
+            if embeddings.whole:
+                count = chunk.cells
         last, end = count == seq.left, seq.position + count
         unscored = max(end - max(seq.scored, seq.position), 0) if scoring else 0
         wanted = max(unscored, int(last))
         span = seq.span(seq.tokens[seq.position : end], wanted)
+        if chunk is not None:
+            span = replace(span, embeddings=embeddings, offset=seq.position - chunk.start)
         if last:
             self._begin_masks([seq], [[]])
         try:
@@ -356,6 +373,7 @@ class Scheduler:
             seq.position += count
             self._slots.index(seq)
             return
+        seq.embeddings = None
         seq.position += count - 1  # _take accounts for the last one, as in a decode
         if not self._roster.running:
             self._budget.end()  # it decodes at once: those that came together shall not end, and come again, together
@@ -368,6 +386,23 @@ class Scheduler:
                 Started(seq.id, seq.cached, queued=seq.admitted - seq.arrived, prefill=self._clock() - seq.admitted)
             )
         self._take([seq], [[]], logits[-1:])
+
+    def _seen(self, seq: Sequence, chunk: Chunk) -> Embeddings | None:
+        """A chunk's embeddings, if they are at hand; otherwise it is encoded, which is all that is done then.
+
+        That takes its time, and those that run are due.
+        """
+        if seq.embeddings is not None and seq.embeddings[0] == chunk:
+            return seq.embeddings[1]
+        found = self._gallery.find(chunk)
+        if found is not None:
+            seq.embeddings = chunk, found
+            return found
+        try:
+            seq.embeddings = chunk, self._gallery.encode(chunk)
+        except BackendError as error:
+            self._finish(seq, FinishReason.ERROR, f"The image could not be evaluated: {error}")
+        return None
 
     def _score_prompt(self, seq: Sequence, end: int, logits: NDArray[np.float32]) -> None:
         """Score the prompt's tokens behind the cells up to `end`, of the last of which these are the logits."""

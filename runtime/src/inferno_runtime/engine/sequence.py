@@ -3,8 +3,9 @@
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
 
-from inferno_runtime.backends.base import Span
+from inferno_runtime.backends.base import Embeddings, Span
 from inferno_runtime.engine.draft import Acceptance, PromptLookup, Rehearsal
+from inferno_runtime.engine.images import Chunk
 from inferno_runtime.engine.masking import Matching
 from inferno_runtime.engine.request import Priority, Request
 from inferno_runtime.engine.sampling import History
@@ -38,6 +39,7 @@ class Sequence:
     acceptance: Acceptance = field(default_factory=Acceptance)
     rehearsal: Rehearsal = field(default_factory=Rehearsal)
     model_acceptance: Acceptance | None = None  # of what a draft model proposed
+    embeddings: tuple[Chunk, Embeddings] | None = None  # of the chunk of an image that is being evaluated
     matching: Matching | None = None  # its way through the grammar that it must follow, if there is one
 
     def __post_init__(self) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from inferno_runtime.backends.base import Backend, BackendError
 from inferno_runtime.engine.cost import PrefillCost
+from inferno_runtime.engine.images import settled
 from inferno_runtime.engine.prefix_tree import BLOCK, PrefixTree
 from inferno_runtime.engine.sequence import Sequence
 from inferno_runtime.engine.store import Entry, PrefixStore
@@ -69,7 +70,9 @@ class SlotTable:
             return True
         usable = seq.reusable
         held, source = self._longest_slot(usable, seq.adapter)
+        held = self._settled(held, seq)
         saved, entry = self._store.longest(usable, seq.adapter, whole=not self._backend.memory.cut)
+        saved = self._settled(saved, seq)
         target = min(slot.number for slot in self._slots if slot.owner is None)
         if entry is not None and not (self._fits(entry, target) and self._pays(saved, len(entry.tokens))):
             saved, entry = 0, None
@@ -196,6 +199,11 @@ class SlotTable:
 
         length, number = self._tree.longest(tokens, adapter, lambda number: self._slots[number].held, accept)
         return length, None if number is None else self._slots[number]
+
+    def _settled(self, length: int, seq: Sequence) -> int:
+        """How much of a prefix can be used: nothing ends in the middle of a part of an image."""
+        whole = settled(length, seq.request.images)
+        return whole if whole == length or self._backend.memory.cut else 0
 
     def _wait_pays(self, tokens: list[int], adapter: int, have: int) -> bool:
         """Whether a sequence in prefill will soon hold much more of this prompt than anybody does now."""

@@ -54,6 +54,9 @@ def add_commands(commands: Any) -> None:
         dest="adapters",
         help="a LoRA adapter that the model is served with, wherever it is; it takes memory, too",
     )
+    inspect_.add_argument(
+        "--projector", metavar="PATH", help="the projector that the model is served with, as in spec.model.projector"
+    )
 
 
 def _add_cache(command: argparse.ArgumentParser) -> None:

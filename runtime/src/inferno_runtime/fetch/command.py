@@ -87,10 +87,12 @@ def _inspect(arguments: argparse.Namespace) -> dict[str, Any]:
     wanted = _stated(arguments)
     facts = Fetcher().inspect(wanted) if isinstance(wanted, Wanted) else _inspect_path(wanted)
     sizes = (
-        _adapter_bytes(adapter, _endpoint_of(arguments.source, arguments.endpoint, adapter))
+        _bytes_beside(adapter, _endpoint_of(arguments.source, arguments.endpoint, adapter))
         for adapter in arguments.adapters
     )
     facts = facts.model_copy(update={"adapter_bytes": sum(sizes)})
+    if arguments.projector:
+        facts = _with_projector(facts, wanted, arguments.projector)
     print(json.dumps(facts.wire(), indent=2))
     return {"model": facts.wire()}
 
@@ -106,7 +108,18 @@ def _inspect_path(path: Path) -> ModelFacts:
         raise NoModelFound(f"{path}: {error}") from None
 
 
-def _adapter_bytes(source: str, endpoint: str | None) -> int:
+def _with_projector(facts: ModelFacts, wanted: Wanted | Path, projector: str) -> ModelFacts:
+    """The facts of a model that is served with this projector; one by its name is a file of a folder that is the source."""
+    size = 0
+    if projector.startswith("file:"):
+        size = _bytes_beside(projector)
+    elif isinstance(wanted, Path) and not wanted.is_dir():
+        size = _bytes_beside((wanted.parent / projector).as_uri())
+    seeing = (*(name for name in facts.capabilities or () if name != "vision"), "vision")
+    return facts.model_copy(update={"projector_bytes": size, "capabilities": seeing})
+
+
+def _bytes_beside(source: str, endpoint: str | None = None) -> int:
     """0 of one that cannot be seen from here: in a pod it may lie in a volume that only the server has."""
     wanted = _wanted(source, (), None, endpoint)
     if isinstance(wanted, Wanted):

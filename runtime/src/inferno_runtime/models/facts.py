@@ -52,6 +52,11 @@ class ModelFacts(Config):
         json_schema_extra={"format": "int64"},
         description="Bytes of the LoRA adapters that the model is served with.",
     )
+    projector_bytes: int | None = Field(
+        default=None,
+        json_schema_extra={"format": "int64"},
+        description="Bytes of the projector that the model reads images with, where it is none of its files.",
+    )
     hidden_size: int | None = Field(
         default=None,
         json_schema_extra={"format": "int64"},

@@ -17,6 +17,8 @@ _DEFAULT_MICRO_BATCH: Final = 512
 _ENCODE_MICRO_BATCH: Final = 256
 _SPARE_LOGITS: Final = 32
 _CELLS: Final = 256  # a stream's cells are rounded up to this
+# Of a model that reads images: what encoding one takes, the embeddings that are kept, and the process that decodes them.
+_IMAGES: Final = 768 * MIB
 # Bytes of 32 numbers of the cache.
 _BLOCK_BYTES: Final = {"f32": 128, "f16": 64, "bf16": 64, "q8_0": 34, "q4_0": 18}
 # Of an ONNX model's cache the graph says what the numbers are, and there are two, for one is read and one written.
@@ -35,13 +37,15 @@ class MemoryNeed:
     cache: int
     buffers: int
     adapters: int = 0
+    images: int = 0  # projector and buffers
     processes: int = _PROCESSES
 
     @property
     def total(self) -> int:
         """All of it, rounded up to 16 MiB, so that a trifle changes nothing."""
         step = 16 * MIB
-        return -(-(self.weights + self.adapters + self.cache + self.buffers + self.processes) // step) * step
+        needed = self.weights + self.adapters + self.images + self.cache + self.buffers + self.processes
+        return -(-needed // step) * step
 
 
 def memory_need(facts: ModelFacts, engine: EngineConfig, task: Task | None = None) -> MemoryNeed | None:
@@ -54,14 +58,17 @@ def memory_need(facts: ModelFacts, engine: EngineConfig, task: Task | None = Non
     cache = 0 if encodes else _cache(facts, engine, context)
     cache += (engine.prefix_cache_mb or 0) * MIB
     buffers = _buffers(facts, engine, context, encodes)
-    return MemoryNeed(facts.size_bytes, cache, buffers, adapters=facts.adapter_bytes or 0)
+    sees = facts.capabilities is not None and "vision" in facts.capabilities
+    images = (facts.projector_bytes or 0) + _IMAGES if sees else 0
+    return MemoryNeed(facts.size_bytes, cache, buffers, adapters=facts.adapter_bytes or 0, images=images)
 
 
 def explain(need: MemoryNeed) -> str:
     """The need in words, for a condition."""
     adapters = f", adapters {shown(need.adapters)}" if need.adapters else ""
+    images = f", images {shown(need.images)}" if need.images else ""
     return (
-        f"{shown(need.total)}: weights {shown(need.weights)}{adapters}, cache {shown(need.cache)}, "
+        f"{shown(need.total)}: weights {shown(need.weights)}{adapters}{images}, cache {shown(need.cache)}, "
         f"buffers {shown(need.buffers)}, processes {shown(need.processes)}"
     )
 

@@ -12,15 +12,18 @@ from typing import Any
 
 import msgspec
 
+from inferno_runtime.backends.base import Image, Layout
 from inferno_runtime.chat.conversation import nesting
 from inferno_runtime.chat.model import ChatModel, Prompt
 from inferno_runtime.chat.parser import Parser
-from inferno_runtime.chat.template import GIVEN, Options, TemplateError, encode_pieces
+from inferno_runtime.chat.template import GIVEN, Options, TemplateError, encode_with_images
 from inferno_runtime.chat.tools import Toolbox
 from inferno_runtime.engine.constraint import Constraint
+from inferno_runtime.engine.images import Chunk
 from inferno_runtime.engine.request import Sampling
 from inferno_runtime.openai import errors
 from inferno_runtime.openai.formats import Form, form_of
+from inferno_runtime.openai.images import sources_of, unseen
 from inferno_runtime.openai.prompts import given, infill_prompts, prompt_tokens, refuse_hopeless, text_of
 from inferno_runtime.openai.requests import ChatRequest, CompletionRequest, GenerationRequest, Message
 from inferno_runtime.openai.target import Target
@@ -77,6 +80,7 @@ class Job:
     constraint: Constraint | None = None
     constrained_by: str = ""  # the field that asks for it
     reading: Reading | None = None  # how the texts are read; None where they are text and nothing else
+    images: tuple[Chunk, ...] = ()  # in each of the prompts
 
     @property
     def top_scores(self) -> int | None:
@@ -102,19 +106,21 @@ class Job:
         )
 
 
-def chat_job(request: ChatRequest, target: Target) -> Job:
-    """The job of a chat request. Raises `ApiError`."""
+def chat_job(request: ChatRequest, target: Target, images: Sequence[tuple[Image, Layout]] = ()) -> Job:
+    """The job of a chat request. images: those of its messages, in order. Raises `ApiError`."""
     _refuse_unsupported_chat(request)
+    if sources := sources_of(request)[len(images) :]:
+        raise unseen(sources[0])
     limit = _same_limit(request)
     form = form_of(request)
     toolbox = replace(toolbox_of(request), formed=form is not None and form.lark is None)
     chat, prompt = chat_prompt(request.messages, target, toolbox, _options(request))
     refuse_hopeless(prompt.characters, "messages", target)
     logprobs = (request.top_logprobs or 0) if request.logprobs else None
-    tokens = encode_pieces(prompt.pieces, target.tokenizer)
+    tokens, chunks = encode_with_images(prompt.pieces, target.tokenizer, images)
     job = _job(request, [tokens], limit, "messages", target, logprobs=logprobs)
     reading = Reading(chat, prompt, toolbox) if chat.parses(toolbox) else None
-    return _held(replace(job, reading=reading), chat, prompt, toolbox, form)
+    return _held(replace(job, reading=reading, images=tuple(chunks)), chat, prompt, toolbox, form)
 
 
 def _held(job: Job, chat: ChatModel, prompt: Prompt, toolbox: Toolbox, form: Form | None) -> Job:
@@ -175,10 +181,10 @@ def completion_job(request: CompletionRequest, target: Target) -> Job:
     )
 
 
-def job_of(request: GenerationRequest, target: Target) -> Job:
-    """The job of a request of either kind. Raises `ApiError`."""
+def job_of(request: GenerationRequest, target: Target, images: Sequence[tuple[Image, Layout]] = ()) -> Job:
+    """The job of a request of either kind. images: those of a chat's messages, in order. Raises `ApiError`."""
     if isinstance(request, ChatRequest):
-        return chat_job(request, target)
+        return chat_job(request, target, images)
     assert isinstance(request, CompletionRequest)
     return completion_job(request, target)
 

@@ -188,7 +188,11 @@ MEANINGS: dict[type, dict[str, Field]] = {
     },
     Message: {
         "role": Field("`system` or `developer`, which are the same, `user`, `assistant` or `tool`."),
-        "content": Field("A text, or a list of parts of the type `text`, which are joined by line ends."),
+        "content": Field(
+            "A text, or a list of parts: those of the type `text` are joined by line ends, and those of the type `image_url`, "
+            "in messages of the roles `user` and `tool`, are shown to a model with a projector.",
+            refused="images, by models without a projector",
+        ),
         "name": Field("Who speaks, where the model's template has a place for it: 1 to 64 characters without spaces."),
         "tool_calls": Field("Calls that the assistant made; a message of the role `tool` must answer each."),
         "tool_call_id": Field("Of the role `tool`: the id of the call whose result `content` is."),

@@ -6,6 +6,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from inferno_runtime.config import Task
+from inferno_runtime.models.facts import Capability
 
 Finish = Literal["stop", "length", "tool_calls"]
 ErrorType = Literal[
@@ -255,6 +256,7 @@ class Model(msgspec.Struct, frozen=True):
     root: str
     parent: str | None
     max_model_len: int | UnsetType = UNSET
+    capabilities: list[Capability] | UnsetType = UNSET
 
 
 class ModelList(msgspec.Struct, frozen=True):
@@ -281,6 +283,7 @@ class ModelHealth(msgspec.Struct, frozen=True):
     model: str
     format: str | None
     task: Task | None
+    vision: bool | None
     engine: EngineHealth
 
 
@@ -294,6 +297,7 @@ class Health(msgspec.Struct, frozen=True):
     model: str | UnsetType = UNSET
     format: str | UnsetType | None = UNSET
     task: Task | UnsetType | None = UNSET
+    vision: bool | UnsetType | None = UNSET
     engine: EngineHealth | UnsetType = UNSET
     models: list[ModelHealth] | UnsetType = UNSET
 

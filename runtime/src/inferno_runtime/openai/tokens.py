@@ -91,7 +91,10 @@ def _tokens(request: TokenizeRequest, target: Target) -> list[int]:
 
 
 def _pieces(messages: list[Message], target: Target) -> list[Piece]:
-    return chat_prompt(messages, target, Toolbox())[1].pieces
+    pieces = chat_prompt(messages, target, Toolbox())[1].pieces
+    if any(piece.image is not None for piece in pieces):
+        raise errors.unsupported("messages", "An image has neither a text nor tokens of the vocabulary's.")
+    return pieces
 
 
 def _check_length(characters: int, param: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from inferno_runtime.chat.conversation import Role, Turn
 from inferno_runtime.chat.events import Call
 from inferno_runtime.openai import errors
+from inferno_runtime.openai.images import content_of
 from inferno_runtime.openai.requests import Message
 from inferno_runtime.openai.tools import check_name
 
@@ -25,10 +26,12 @@ def turns_of(messages: Sequence[Message]) -> list[Turn]:
     if not messages:
         raise errors.bad_request("'messages' must hold at least one message.", "messages")
     turns: list[Turn] = []
+    images = 0
     unanswered: dict[str, str] = {}  # ids of the calls of the last assistant's message, and where they stand
     for number, message in enumerate(messages):
         where = f"messages[{number}]"
-        turn = _turn(message, where)
+        turn = _turn(message, where, images)
+        images += len(turn.images)
         if turn.role == "tool":
             if unanswered.pop(turn.call_id, None) is None:
                 raise errors.bad_request(
@@ -51,7 +54,8 @@ def _refuse_unanswered(calls: dict[str, str]) -> None:
         raise errors.bad_request(f"{where}: a message of the role 'tool' must answer this call.", "messages")
 
 
-def _turn(message: Message, where: str) -> Turn:
+def _turn(message: Message, where: str, images: int) -> Turn:
+    """images: how many the messages before it have."""
     if message.role == "function":
         raise errors.unsupported("messages", f"{where}.role: send results as messages of the role 'tool'.")
     role = _ROLES.get(message.role)
@@ -65,13 +69,17 @@ def _turn(message: Message, where: str) -> Turn:
         raise errors.bad_request(f"{where}.content is missing.", "messages")
     if message.name is not None and not _NAME.fullmatch(message.name):
         raise errors.bad_request(f"{where}.name has characters that a name cannot have, or too many.", "messages")
+    content = content_of(message.content or "", f"{where}.content")
+    if content.images and role not in ("user", "tool"):
+        raise errors.bad_request(f"{content.images[0][0].where}: the {message.role} shows no images.", "messages")
     return Turn(
         role,
-        _text(message.content or "", f"{where}.content"),
+        content.text,
         name=message.name,
         reasoning=(message.reasoning_content or "") if role == "assistant" else "",
         calls=_calls(message, where),
         call_id=(message.tool_call_id or "") if role == "tool" else "",
+        images=tuple((images + number, at) for number, (_, at) in enumerate(content.images)),
     )
 
 
@@ -80,18 +88,3 @@ def _calls(message: Message, where: str) -> tuple[Call, ...]:
     for number, call in enumerate(calls):
         check_name(call.function.name, "messages", f"{where}.tool_calls[{number}].function.name")
     return tuple(Call(call.id, call.function.name, call.function.arguments) for call in calls)
-
-
-def _text(content: str | list[dict[str, object]], where: str) -> str:
-    if isinstance(content, str):
-        return content
-    texts: list[str] = []
-    for number, part in enumerate(content):
-        kind = part.get("type")
-        if kind not in ("text", "refusal"):
-            raise errors.unsupported("messages", f"{where}[{number}]: this model takes parts of type 'text' only.")
-        text = part.get(kind)
-        if not isinstance(text, str):
-            raise errors.bad_request(f"{where}[{number}].{kind} must be a string.", "messages")
-        texts.append(text)
-    return "\n".join(texts)

@@ -7,17 +7,20 @@ from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
+from inferno_runtime.backends.base import Image, Layout
 from inferno_runtime.chat.events import CALLED, Event, Said, TextDelta
 from inferno_runtime.chat.parser import Parser
 from inferno_runtime.engine.constraint import Constraint
 from inferno_runtime.engine.request import FinishReason, Usage
 from inferno_runtime.openai import convert, errors
 from inferno_runtime.openai.convert import Job
+from inferno_runtime.openai.images import sources_of
 from inferno_runtime.openai.logprobs import Logprobs
 from inferno_runtime.openai.requests import ChatRequest, GenerationRequest
 from inferno_runtime.openai.responses import Result, usage_object
 from inferno_runtime.server import spans
 from inferno_runtime.server.context import Context
+from inferno_runtime.server.images import Album
 from inferno_runtime.server.tracing import Attribute
 from inferno_runtime.server.work import Arrival, Work, aside
 from inferno_runtime.worker.errors import GrammarRefused
@@ -55,6 +58,7 @@ class Run(Work):
         self.logprobs: Logprobs  # once the request was taken
         self._request: GenerationRequest | None = None
         self._job: Job
+        self._album = Album(self._config)
 
     async def take(self, decode: Callable[[], GenerationRequest], size: int) -> Job:
         """Find out what the engine is to do. decode: reads the request; size: of what it reads, in bytes.
@@ -63,7 +67,8 @@ class Run(Work):
         """
         self._request = request = await aside(decode, size)
         target = self._find(request.model, request.priority).target
-        self._job = job = await self._tokenized(lambda: convert.job_of(request, target), size)
+        images = await self._look(request)
+        self._job = job = await self._tokenized(lambda: convert.job_of(request, target, images), size)
         self.logprobs = Logprobs(job, target.tokenizer, chat=isinstance(request, ChatRequest))
         if job.constraint is not None:
             await self._check(job.constraint, job.constrained_by)
@@ -91,8 +96,16 @@ class Run(Work):
                         top_scores=job.top_scores,
                         score_prompt=job.score_prompt,
                         adapter=self._adapter,
+                        images=job.images,
                     )
                 )
+
+    async def _look(self, request: GenerationRequest) -> list[tuple[Image, Layout]]:
+        """Have the images of a request decoded. Raises `ApiError`."""
+        if not isinstance(request, ChatRequest):
+            return []
+        async with self._limited():
+            return await self._album.look(sources_of(request), self._served.engine)
 
     async def _check(self, constraint: Constraint, param: str) -> None:
         """Have a grammar compiled before anything is queued or charged. Raises `ApiError`, which quotes the compiler."""
@@ -192,6 +205,7 @@ class Run(Work):
     def _stop(self) -> None:
         for generation in self.generations:
             generation.cancel()
+        self._album.close()
         self._charge(sum(generation.completion_tokens for generation in self.generations) - self._charged)
 
     @property

@@ -96,6 +96,7 @@ def _model(served: Served) -> dict[str, object]:
         "model": served.name,
         "format": served.engine.info.format if served.loaded else None,
         "task": served.engine.info.task if served.loaded else None,
+        "vision": served.engine.info.vision if served.loaded else None,
         "engine": {
             "state": served.engine.state.value,
             "active": stats.active,

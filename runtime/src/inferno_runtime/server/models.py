@@ -44,4 +44,5 @@ def _model(name: str, offer: Offer, created: float) -> dict[str, object]:
     }
     if offer.served.loaded:
         model["max_model_len"] = offer.served.engine.context
+        model["capabilities"] = offer.served.capabilities
     return model

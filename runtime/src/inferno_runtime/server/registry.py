@@ -11,7 +11,9 @@ from inferno_runtime.chat.model import ChatModel
 from inferno_runtime.chat.template import ChatTemplate, TemplateError
 from inferno_runtime.config import ServedModel, Task
 from inferno_runtime.engine.constraint import Constraint
+from inferno_runtime.engine.images import Chunk
 from inferno_runtime.engine.request import Priority, Sampling
+from inferno_runtime.models.facts import Capability, capabilities
 from inferno_runtime.openai import embeddings, errors
 from inferno_runtime.openai.embeddings import EmbeddingTarget
 from inferno_runtime.openai.rerank import RerankTarget
@@ -20,6 +22,7 @@ from inferno_runtime.server.access import Caller
 from inferno_runtime.worker.client import EngineState, EngineStats
 from inferno_runtime.worker.encoding import Encoding
 from inferno_runtime.worker.generation import Generation
+from inferno_runtime.worker.images import Shown
 
 _log = logging.getLogger(__name__)
 _NO_TEMPLATE = "This model has no chat template: use /v1/completions, or serve it with one (chatTemplate)."
@@ -68,7 +71,10 @@ class Engine(Protocol):
         top_scores: int | None = None,
         score_prompt: bool = False,
         adapter: int = 0,
+        images: Sequence[Chunk] = (),
     ) -> Generation: ...
+    async def look(self, data: bytes, most_pixels: int) -> Shown: ...
+    def overlook(self, shown: Shown) -> None: ...
     async def embed(
         self,
         inputs: Sequence[Sequence[int]],
@@ -139,6 +145,13 @@ class Served:
             source, bos=tokenizer.bos, eos=tokenizer.eos, control_spellings=tokenizer.control_spellings
         )
         return ChatModel(template, tokenizer)
+
+    @property
+    def capabilities(self) -> tuple[Capability, ...]:
+        """What it can do, once it is loaded."""
+        info, tokenizer = self.engine.info, self.engine.tokenizer
+        template = self._chat.source if self._chat is not None else None
+        return capabilities(template, task=info.task, vision=info.vision, fills_in=tokenizer.infill is not None)
 
     @property
     def target(self) -> Target:

@@ -10,10 +10,11 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from inferno_runtime.backends import load_backend
-from inferno_runtime.backends.base import Backend, ModelError, Span
+from inferno_runtime.backends.base import Backend, BackendError, ModelError, Span
 from inferno_runtime.config import EngineConfig
 from inferno_runtime.engine.masking import Masker
 from inferno_runtime.engine.scheduler import Scheduler, StepResult
@@ -27,6 +28,8 @@ from inferno_runtime.worker.frames import (
     Failed,
     Load,
     Log,
+    Measure,
+    Measured,
     Pause,
     Ready,
     Resume,
@@ -36,6 +39,7 @@ from inferno_runtime.worker.frames import (
 )
 from inferno_runtime.worker.tuning import StartTuner, governor
 
+_SILENCE = 1.0  # seconds between two signs of life
 _MOST_STORE_BYTES = 8 << 30  # that a pod takes for evicted prefixes without being told to
 
 
@@ -65,7 +69,7 @@ def serve_generation(connection: Connection, load: Load) -> None:
     """Load a model that generates and run sequences on it until the socket ends. Raises `ModelError`."""
     config = EngineConfig.model_validate(load.engine)
     tuner = StartTuner(Path(load.path), config)
-    backend = load_backend(load.path, config, tuner, load.adapters)
+    backend = load_backend(load.path, config, tuner, load.adapters, load.projector)
     draft = load_draft(config, backend)
     for adapter in range(len(load.adapters), -1, -1):
         _warm_up(backend, adapter)
@@ -87,9 +91,14 @@ def serve_generation(connection: Connection, load: Load) -> None:
     tuning = {**(tuner.tuning.wire() if tuner.tuning else {}), **backend.settings}
     connection.send(Ready(backend.info, backend.context, backend.slots, backend.description, tuning))
     reporter = Reporter(scheduler)
+    if backend.vision is not None:
+        backend.vision.on_progress = sign_of_life(connection.send, reporter, time.monotonic)
     while True:
         for frame in connection.receive(wait=not scheduler.busy):
-            _obey(scheduler, frame)
+            if isinstance(frame, Measure):
+                connection.send(_measured(backend, frame))
+            else:
+                _obey(scheduler, frame)
         if scheduler.busy:
             connection.send(reporter.frame(scheduler.step()))
 
@@ -104,6 +113,28 @@ def _obey(scheduler: Scheduler, frame: ToEngine) -> None:
             scheduler.pause(number)
         case Resume(number):
             scheduler.resume(number)
+
+
+def sign_of_life(send: Callable[[Step], None], reporter: "Reporter", clock: Callable[[], float]) -> Callable[[], None]:
+    """Tells the server now and then that a step is being made, so that a long one is not taken for a standstill."""
+    last = clock()
+
+    def tell() -> None:
+        nonlocal last
+        if clock() - last >= _SILENCE:
+            last = clock()
+            send(reporter.frame(StepResult()))
+
+    return tell
+
+
+def _measured(backend: Backend, frame: Measure) -> Measured:
+    if backend.vision is None:
+        return Measured(frame.id, None, "the model reads no images")
+    try:
+        return Measured(frame.id, backend.vision.layout(frame.width, frame.height))
+    except BackendError as error:
+        return Measured(frame.id, None, str(error))
 
 
 def _first_frame(connection: Connection) -> Load:

@@ -11,17 +11,19 @@ from pathlib import Path
 from typing import Any, cast
 
 from inferno_runtime.backends import load_tokenizer
-from inferno_runtime.backends.base import ModelError, ModelInfo, Tokenizer
+from inferno_runtime.backends.base import Layout, ModelError, ModelInfo, Tokenizer
 from inferno_runtime.config import ServedModel, Task
 from inferno_runtime.engine.constraint import Constraint, token_bytes
+from inferno_runtime.engine.images import Chunk
 from inferno_runtime.engine.request import EmbeddingRequest, Priority, Request, Sampling
 from inferno_runtime.models.adapters import AdapterFile, locate_adapters
 from inferno_runtime.models.identity import fingerprint, identity
+from inferno_runtime.models.projector import locate_projector
 from inferno_runtime.models.source import hold, locate
 from inferno_runtime.worker.depth import Depth
 from inferno_runtime.worker.draft import check_vocabulary, draft_path
 from inferno_runtime.worker.encoding import Encoding
-from inferno_runtime.worker.errors import EngineLost, EngineUnavailable, Overloaded, ServerEnding
+from inferno_runtime.worker.errors import EngineLost, EngineUnavailable, ImageRefused, Overloaded, ServerEnding
 from inferno_runtime.worker.flight import Flight, Work
 from inferno_runtime.worker.frames import (
     Cancel,
@@ -32,6 +34,8 @@ from inferno_runtime.worker.frames import (
     FromEngine,
     Load,
     Log,
+    Measure,
+    Measured,
     Pause,
     Ready,
     Resume,
@@ -40,6 +44,7 @@ from inferno_runtime.worker.frames import (
 )
 from inferno_runtime.worker.generation import Generation
 from inferno_runtime.worker.grammars import GrammarChecker, Vocabulary
+from inferno_runtime.worker.images import ImageReader, Shown
 from inferno_runtime.worker.process import EngineProcess
 
 logger = logging.getLogger(__name__)
@@ -103,11 +108,14 @@ class EngineClient:
         self._path = ""
         self._identity: list[str] = []  # of the model, of the draft model if there is one, and of the adapters
         self._adapters: tuple[AdapterFile, ...] = ()
+        self._projector: Path | None = None
         self._task: Task = "generate"
         self._ids = itertools.count(1)
         self._flight = Flight()
         self._process: EngineProcess | None = None
         self._grammars = GrammarChecker(self._vocabulary)
+        self._images = ImageReader()
+        self._measuring: dict[int, asyncio.Future[Layout]] = {}
         self._ready = asyncio.Event()  # and once it never will be again
         self._stopped = False
         self._failures = 0
@@ -125,10 +133,16 @@ class EngineClient:
         adapters = [Path(adapter.path) for adapter in self._adapters]
         for adapter in adapters:
             hold(adapter)
-        paths = [path for path in (source, draft, *adapters) if path is not None]
-        self._identity = [await asyncio.to_thread(identity, path) for path in paths]
         self.tokenizer = await asyncio.to_thread(load_tokenizer, self._path)
         self._task = self.served.model.task or self.tokenizer.task
+        if self._task == "generate":
+            self._projector = await asyncio.to_thread(locate_projector, self.served.model, source)
+            if self._projector is not None:
+                hold(self._projector)
+        elif self.served.model.projector is not None:
+            raise ModelError(f"{self._path}: a model that {self._task}s takes no projector (model.projector)")
+        paths = [path for path in (source, draft, *adapters, self._projector) if path is not None]
+        self._identity = [await asyncio.to_thread(identity, path) for path in paths]
         if self._adapters and self._task != "generate":
             raise ModelError(f"{self._path}: a model that {self._task}s takes no LoRA adapters (model.adapters)")
         if draft is not None and self._task != "generate":
@@ -159,12 +173,13 @@ class EngineClient:
         top_scores: int | None = None,
         score_prompt: bool = False,
         adapter: int = 0,
+        images: Sequence[Chunk] = (),
     ) -> Generation:
         """Have a sequence generated; waits while the engine is being started again.
 
         prompt: 1 to `context` - 1 tokens; priority: beside others that wait; constraint: one that `check` has passed;
         pieces: the text of each token, where it is not the tokenizer's; deadline: on the loop's clock;
-        token_timeout: seconds between two tokens; top_scores, score_prompt, adapter: as in `Request`.
+        token_timeout: seconds between two tokens; top_scores, score_prompt, adapter, images: as in `Request`.
         Raises `Overloaded` or `EngineUnavailable`.
         """
         await self._admitted(deadline)
@@ -191,9 +206,47 @@ class EngineClient:
             top_scores,
             score_prompt,
             adapter,
+            tuple(images),
         )
         self._begin(generation, Submit(request))
         return generation
+
+    async def look(self, data: bytes, most_pixels: int) -> Shown:
+        """Decode an image and find out what stands for it in a prompt; the caller gives it back by `overlook`.
+
+        most_pixels: that it may have. Raises `ImageRefused`, `Overloaded`, `EngineUnavailable` or `EngineLost`.
+        """
+        await self._admitted(None)
+        pixels = await self._images.read(data, most_pixels)
+        try:
+            return Shown(pixels, await self._measure(pixels.image.width, pixels.image.height))
+        except BaseException:
+            self._images.release(pixels)
+            raise
+
+    def overlook(self, shown: Shown) -> None:
+        """Forget an image, whose sequences have ended."""
+        self._images.release(shown.pixels)
+
+    async def _measure(self, width: int, height: int) -> Layout:
+        await self._admitted(None)  # the engine may have ended meanwhile
+        number = next(self._ids)
+        answer: asyncio.Future[Layout] = asyncio.get_running_loop().create_future()
+        self._measuring[number] = answer
+        self._send(Measure(number, width, height))
+        try:
+            return await answer
+        finally:
+            self._measuring.pop(number, None)
+
+    def _on_measured(self, frame: Measured) -> None:
+        answer = self._measuring.get(frame.id)
+        if answer is None or answer.done():
+            return
+        if frame.layout is None:
+            answer.set_exception(ImageRefused(frame.error))
+        else:
+            answer.set_result(frame.layout)
 
     async def check(self, constraint: Constraint) -> None:
         """See whether a grammar compiles within its bounds. Raises `GrammarRefused`."""
@@ -232,6 +285,7 @@ class EngineClient:
             await self._process.kill()
             self._process = None
         await self._grammars.stop()
+        await self._images.stop()
         self._set_state(EngineState.STOPPED, "the server is shutting down")
 
     async def _admitted(self, deadline: float | None) -> None:
@@ -258,7 +312,7 @@ class EngineClient:
         except TimeoutError:
             raise EngineUnavailable(f"The model is not ready: {self.state_reason}.") from None
 
-    def _send(self, frame: Submit | Embed | Cancel | Pause | Resume) -> None:
+    def _send(self, frame: Submit | Embed | Cancel | Pause | Resume | Measure) -> None:
         if self._process is not None:
             self._process.send(frame)
 
@@ -305,7 +359,8 @@ class EngineClient:
         vocabulary = self._vocabulary()
         tokens = vocabulary.tokens if self._task == "generate" else []
         engine = self.served.engine.wire()
-        process.send(Load(self._path, engine, vocabulary.end_tokens, self._task, tokens, self._adapters))
+        projector = None if self._projector is None else str(self._projector)
+        process.send(Load(self._path, engine, vocabulary.end_tokens, self._task, tokens, self._adapters, projector))
         self._frames = process.frames()
         async for frames in self._frames:
             for frame in frames:
@@ -403,6 +458,8 @@ class EngineClient:
             self._on_step(frame)
         elif isinstance(frame, Encoded):
             self._on_encoded(frame)
+        elif isinstance(frame, Measured):
+            self._on_measured(frame)
         elif isinstance(frame, Log):
             logger.log(frame.level, "%s: %s", self.name, frame.message)
 
@@ -465,3 +522,6 @@ class EngineClient:
         self.stats.paused = self._flight.paused
         for work in works:
             work.fail(error)
+        for answer in self._measuring.values():
+            if not answer.done():
+                answer.set_exception(error)

@@ -4,13 +4,13 @@ It reads frames from its standard input and answers each grammar on its standard
 time for one than it may, when memory runs out, and with its input.
 """
 
-import resource
 import signal
 import sys
 from typing import BinaryIO
 
 from inferno_runtime.engine.grammar import Compiler, GrammarError
-from inferno_runtime.worker.grammars import SECONDS, Checked, Grammar, Vocabulary, from_server, read, written
+from inferno_runtime.worker.grammars import SECONDS, Checked, Grammar, Vocabulary, from_server, written
+from inferno_runtime.worker.helper import framed, limit_memory, limited_time, read_frame
 
 _MEMORY = 1 << 30  # bytes beside what the vocabulary takes
 _TOKEN_MEMORY = 2048  # bytes for each of its tokens
@@ -25,39 +25,28 @@ def main() -> None:
 def serve(source: BinaryIO, target: BinaryIO) -> None:
     """Answer grammars until the input ends; a vocabulary comes first."""
     compiler: Compiler | str = "no vocabulary"
-    while (payload := read(source)) is not None:
+    while (payload := read_frame(source)) is not None:
         match from_server.decode(payload):
             case Vocabulary(tokens, end_tokens):
-                _limit_memory(len(tokens))
+                limit_memory(_MEMORY + len(tokens) * _TOKEN_MEMORY)
                 try:
                     compiler = Compiler(tokens, end_tokens)
                 except GrammarError as error:
                     compiler = str(error)
             case Grammar(lark):
-                target.write(written(Checked(compiler if isinstance(compiler, str) else _check(compiler, lark))))
+                refusal = compiler if isinstance(compiler, str) else _check(compiler, lark)
+                target.write(framed(written(Checked(refusal))))
                 target.flush()
 
 
 def _check(compiler: Compiler, lark: str) -> str | None:
     """What is wrong with a grammar, if anything is."""
-    # CPU time and not the clock's: what a grammar takes must not depend on who else uses the machine. The signal ends the
-    # process, since nothing else ends a compilation.
-    signal.setitimer(signal.ITIMER_PROF, SECONDS)
     try:
-        compiler.check(lark)
+        with limited_time(SECONDS):
+            compiler.check(lark)
     except GrammarError as error:
         return str(error)
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
     return None
-
-
-def _limit_memory(tokens: int) -> None:
-    limit = _MEMORY + tokens * _TOKEN_MEMORY
-    with open("/proc/self/statm", "rb") as file:
-        limit += int(file.read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 if __name__ == "__main__":

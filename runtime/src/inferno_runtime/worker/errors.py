@@ -11,6 +11,7 @@
      ├── EncodingFailed      this one request for vectors failed in the engine
      ├── OutOfMemory         the engine has no memory for this one sequence
      ├── GrammarRefused      the grammar that it must follow does not compile, or takes too much
+     ├── ImageRefused        an image cannot be decoded, is too large, or none that the model can be shown
      ├── GenerationTimeout   it took longer than a request may
      └── TokenTimeout        it ran, and no token came for longer than is allowed
 """
@@ -53,6 +54,10 @@ class OutOfMemory(EngineError):
 
 class GrammarRefused(EngineError):
     """The grammar does not compile within its bounds; the message is the compiler's, in one line."""
+
+
+class ImageRefused(EngineError):
+    """The image is broken, too large or none; the message goes on from "The image is refused: "."""
 
 
 class GenerationTimeout(EngineError):

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from inferno_runtime.backends.base import ModelInfo
+from inferno_runtime.backends.base import Layout, ModelInfo
 from inferno_runtime.config import Task
 from inferno_runtime.engine.request import Embedded, EmbeddingRequest, Finished, Request, Scores, Started
 from inferno_runtime.models.adapters import AdapterFile
@@ -29,6 +29,7 @@ class Load(msgspec.Struct, frozen=True, array_like=True, tag=0):
     task: Task = "generate"
     tokens: list[bytes] = []  # as grammars see them, for a model that generates
     adapters: tuple[AdapterFile, ...] = ()
+    projector: str | None = None  # a path
 
 
 class Submit(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -59,6 +60,14 @@ class Embed(msgspec.Struct, frozen=True, array_like=True, tag=5):
     """Turn texts into vectors."""
 
     request: EmbeddingRequest
+
+
+class Measure(msgspec.Struct, frozen=True, array_like=True, tag=6):
+    """Say what stands for an image of this size in a prompt."""
+
+    id: int
+    width: int
+    height: int
 
 
 class Ready(msgspec.Struct, frozen=True, array_like=True, tag=0):
@@ -116,8 +125,16 @@ class Encoded(msgspec.Struct, frozen=True, array_like=True, tag=4):
     queued: int
 
 
-ToEngine = Load | Submit | Cancel | Pause | Resume | Embed
-FromEngine = Ready | Failed | Log | Step | Encoded
+class Measured(msgspec.Struct, frozen=True, array_like=True, tag=5):
+    """What stands for an image of the size that was asked about; None and a reason where nothing can."""
+
+    id: int
+    layout: Layout | None
+    error: str = ""
+
+
+ToEngine = Load | Submit | Cancel | Pause | Resume | Embed | Measure
+FromEngine = Ready | Failed | Log | Step | Encoded | Measured
 
 _encoder = msgspec.msgpack.Encoder()
 

@@ -7,6 +7,7 @@ import ctypes
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from inferno_runtime.backends.base import (
     AdapterFile,
     BackendError,
+    Embeddings,
     Measure,
     MemoryTraits,
     ModelError,
@@ -27,11 +29,13 @@ from inferno_runtime.backends.base import (
     Tuner,
 )
 from inferno_runtime.backends.llama_cpp.adapters import Adapters
-from inferno_runtime.backends.llama_cpp.batch import TILE, Batch, padding
+from inferno_runtime.backends.llama_cpp.batch import TILE, Batch, EmbeddingBatch, padding
 from inferno_runtime.backends.llama_cpp.library import load
 from inferno_runtime.backends.llama_cpp.model import explain, is_encoder, model_info, open_model
+from inferno_runtime.backends.llama_cpp.positions import Positions
 from inferno_runtime.backends.llama_cpp.threads import ThreadPool
 from inferno_runtime.backends.llama_cpp.tune import Bench, library_facts
+from inferno_runtime.backends.llama_cpp.vision import LlamaVision
 from inferno_runtime.config import EngineConfig
 from inferno_runtime.cpu import cpu_quota
 
@@ -46,9 +50,14 @@ class LlamaBackend:
     """`Backend` over libllama."""
 
     def __init__(
-        self, path: Path, config: EngineConfig, tuner: Tuner | None = None, adapters: Sequence[AdapterFile] = ()
+        self,
+        path: Path,
+        config: EngineConfig,
+        tuner: Tuner | None = None,
+        adapters: Sequence[AdapterFile] = (),
+        projector: Path | None = None,
     ) -> None:
-        """Load the model with its adapters and take the memory of all slots. Raises `ModelError`."""
+        """Load the model with its adapters and its projector, and take the memory of all slots. Raises `ModelError`."""
         self._library = load()
         api = self._api = self._library.api
         self._model = open_model(self._library, path, vocabulary_only=False, gpu_layers=config.gpu_layers)
@@ -64,6 +73,12 @@ class LlamaBackend:
         setting = tuner(lambda first: self._bench(first, config), library_facts(self._library)) if tuner else None
         self.threads = setting.threads if setting else config.threads or cpu_quota()
         micro_batch = setting.micro_batch if setting else config.micro_batch or _DEFAULT_MICRO_BATCH
+        self.vision = None
+        if projector is not None:
+            gpu = config.gpu_layers != 0
+            self.vision = LlamaVision(self._library, self._model, projector, threads=self.threads, gpu=gpu)
+            self.info = replace(self.info, vision=True)
+            micro_batch = max(micro_batch, self.vision.whole_cells)
         self.max_batch = max(micro_batch, self.slots)
         self.max_logits = min(self.slots + _SPARE_LOGITS, self.max_batch)
         flash_attention = int(setting.flash_attention) if setting else _FLASH_ATTENTION[config.flash_attention]
@@ -75,11 +90,16 @@ class LlamaBackend:
         self.description = f"libllama, CPU kernels: {self._library.cpu_variant}, {self.threads} threads"
         self.settings: dict[str, Any] = {"kernels": self._library.cpu_variant}
         self._batch = Batch(api, self.max_batch)
+        self._positions = Positions(self.slots)
+        self._embedding_batch = EmbeddingBatch(api, self.max_batch) if self.vision else None
         self._saved: tuple[int, Saved] | None = None  # the slot that was last saved, while nothing has changed it
 
     def evaluate(self, spans: Sequence[Span]) -> NDArray[np.float32]:
         self._saved = None
         self._adapters.use(self._context, spans[0].adapter)
+        if spans[0].embeddings is not None:
+            (span,) = spans
+            return self._decode_embeddings(span, spans[0].embeddings)
         pads = self._padding(spans)
         if not pads:
             return self._decode(spans)
@@ -87,7 +107,7 @@ class LlamaBackend:
             logits = self._decode(sorted((*spans, *pads), key=_by_slot))
         finally:
             for pad in pads:
-                self._api.llama_memory_seq_rm(self._memory, pad.slot, pad.start, -1)
+                self._remove(pad.slot, pad.start)
         return _without(logits, [pad.slot for pad in pads], [span.slot for span in spans])
 
     def _padding(self, spans: Sequence[Span]) -> list[Span]:
@@ -99,13 +119,33 @@ class LlamaBackend:
         if slots != sorted(set(slots)) or any(len(span.tokens) != 1 or not span.logits for span in spans):
             return []
         near = range(min(self.slots, slots[-1] + TILE))
-        ends = [self._api.llama_memory_seq_pos_max(self._memory, slot) + 1 for slot in near]
+        ends = [self._end(slot) for slot in near]
         usable = [end < self.context for end in ends]
         return [Span(slot, ends[slot], [0], logits=1) for slot in padding(slots, usable, steady=steady)]
 
     def _decode(self, spans: Sequence[Span]) -> NDArray[np.float32]:
-        wanted = self._batch.fill(spans)
-        status = self._api.llama_decode(self._context, self._batch.struct)
+        firsts = [self._positions.of(span.slot, span.start) for span in spans]
+        return self._logits(self._batch.struct, self._batch.fill(spans, firsts))
+
+    def _decode_embeddings(self, span: Span, embeddings: Embeddings) -> NDArray[np.float32]:
+        assert self._embedding_batch is not None
+        begin = span.start - span.offset
+        wanted = self._embedding_batch.fill(span, embeddings, self._positions.of(span.slot, begin))
+        if embeddings.whole:
+            self._api.llama_set_causal_attn(self._context, False)
+        try:
+            logits = self._logits(self._embedding_batch.struct, wanted)
+        finally:
+            if embeddings.whole:
+                self._api.llama_set_causal_attn(self._context, True)
+        cells = len(embeddings.rows)
+        if span.offset + len(span.tokens) == cells:
+            self._positions.add(span.slot, begin + cells, cells - embeddings.positions)
+        return logits
+
+    def _logits(self, batch: Any, wanted: int) -> NDArray[np.float32]:
+        """Evaluate a `llama_batch` that wants so many rows."""
+        status = self._api.llama_decode(self._context, batch)
         if status == 1:
             raise OutOfMemory("no room in the KV cache")
         if status != 0:
@@ -117,17 +157,20 @@ class LlamaBackend:
 
     def clear(self, slot: int) -> None:
         self._saved = None
+        self._positions.cut(slot, 0)
         self._api.llama_memory_seq_rm(self._memory, slot, -1, -1)
 
     def cut(self, slot: int, length: int) -> None:
         self._saved = None
-        if not self._api.llama_memory_seq_rm(self._memory, slot, length, -1):
+        self._positions.cut(slot, length)
+        if not self._remove(slot, length):
             raise BackendError(f"slot {slot} cannot be cut to {length} cells")
 
     def copy(self, source: int, target: int) -> bool:
         if self._unified:
             self.clear(target)
             self._api.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+            self._positions.copy(source, target)
             return True
         # libllama's own copy between streams moves their whole capacity, and not before the next evaluation; this moves
         # what is used, now. Followers of one leader come one after another, and it is saved for all of them at once.
@@ -145,27 +188,43 @@ class LlamaBackend:
         size = self._api.llama_state_seq_get_size_ext(self._context, slot, 0)
         if not size:
             return None
-        data = memoryview(
-            np.empty(size, dtype=np.uint8).data
-        )  # not zeroed before, nor copied afterwards: it is megabytes
+        positions = self._positions.saved(slot)
+        # Not zeroed before, nor copied afterwards: it is megabytes.
+        data = memoryview(np.empty(size + len(positions), dtype=np.uint8).data)
         buffer = (ctypes.c_uint8 * size).from_buffer(data)
         written = self._api.llama_state_seq_get_data_ext(self._context, buffer, size, slot, 0)
-        return data[:written] if written else None
+        data[written : written + len(positions)] = positions
+        return data[: written + len(positions)] if written else None
 
     def restore(self, slot: int, data: Saved) -> bool:
         self.clear(slot)
-        kind = ctypes.c_uint8 * len(data)
+        size = self._positions.restore(slot, memoryview(data))
+        kind = ctypes.c_uint8 * size
         buffer = kind.from_buffer_copy(data) if isinstance(data, bytes) else kind.from_buffer(data)
-        return bool(self._api.llama_state_seq_set_data_ext(self._context, buffer, len(data), slot, 0))
+        if self._api.llama_state_seq_set_data_ext(self._context, buffer, size, slot, 0):
+            return True
+        self._positions.cut(slot, 0)
+        return False
 
     def set_threads(self, count: int) -> None:
         self._api.llama_set_n_threads(self._context, count, count)
         self.threads = count
 
     def close(self) -> None:
+        if self.vision is not None:
+            self.vision.close()
         self._api.llama_free(self._context)
         self._thread_pool.close()
         self._api.llama_model_free(self._model)
+
+    def _end(self, slot: int) -> int:
+        """How many cells of a slot are used."""
+        position = int(self._api.llama_memory_seq_pos_max(self._memory, slot)) + 1
+        return self._positions.cells(slot, position)
+
+    def _remove(self, slot: int, cell: int) -> bool:
+        """Remove the cells of a slot from this one on."""
+        return bool(self._api.llama_memory_seq_rm(self._memory, slot, self._positions.of(slot, cell), -1))
 
     def _memory_traits(self) -> MemoryTraits:
         """What this model's memory can do, from what the library says of it."""

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from itertools import islice
 from types import ModuleType
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from inferno_runtime.backends.base import Span
+from inferno_runtime.backends.base import Embeddings, Span
 
 TILE = 4  # columns that the CPU kernels compute together; a remainder is another pass over the weights
 _WORTH_A_TILE = 5  # tokens; fewer are cheaper as they are
@@ -35,13 +37,17 @@ class Batch:
             kind = dict(self.struct._fields_)[name]
             setattr(self.struct, name, array.ctypes.data_as(kind))
 
-    def fill(self, spans: Sequence[Span]) -> int:
-        """Lay the spans out; returns how many rows of logits they want."""
+    def fill(self, spans: Sequence[Span], firsts: Sequence[int] | None = None) -> int:
+        """Lay the spans out; returns how many rows of logits they want.
+
+        firsts: the position of each span's first token, where it is not its cell.
+        """
         at = wanted = 0
-        for span in spans:
+        for number, span in enumerate(spans):
             end = at + len(span.tokens)
+            first = span.start if firsts is None else firsts[number]
             self._tokens[at:end] = span.tokens
-            self._positions[at:end] = range(span.start, span.start + len(span.tokens))
+            self._positions[at:end] = range(first, first + len(span.tokens))
             self._slots[at:end] = span.slot
             self._wanted[at:end] = 0
             if span.logits:
@@ -50,6 +56,44 @@ class Batch:
             at = end
         self.struct.n_tokens = at
         return wanted
+
+
+class EmbeddingBatch:
+    """A `llama_batch` of one span's embeddings, which stay where they are."""
+
+    def __init__(self, api: ModuleType, capacity: int) -> None:
+        """capacity: in tokens."""
+        self._positions = np.zeros(4 * capacity, dtype=np.int32)
+        self._counts = np.ones(capacity, dtype=np.int32)
+        self._slot = np.zeros(1, dtype=np.int32)
+        self._slot_pointers = np.full(capacity, self._slot.ctypes.data, dtype=np.uintp)
+        self._wanted = np.zeros(capacity, dtype=np.int8)
+        self.struct = api.llama_batch()
+        for name, array in (
+            ("pos", self._positions),
+            ("n_seq_id", self._counts),
+            ("seq_id", self._slot_pointers),
+            ("logits", self._wanted),
+        ):
+            self._point(name, array)
+
+    def fill(self, span: Span, embeddings: Embeddings, first: int) -> int:
+        """Lay a span out; returns how many rows of logits it wants. first: the position of the chunk that it is a part of."""
+        count = len(span.tokens)
+        part = slice(span.offset, span.offset + count)
+        self._slot[0] = span.slot
+        if embeddings.grid is None:
+            self._positions[:count] = range(first + span.offset, first + span.offset + count)
+        else:
+            self._positions[: 4 * count] = (embeddings.grid[:, part] + first).ravel()
+        self._wanted[:count] = 0
+        self._wanted[count - span.logits : count] = 1
+        self._point("embd", embeddings.rows[part])
+        self.struct.n_tokens = count
+        return span.logits
+
+    def _point(self, name: str, array: NDArray[Any]) -> None:
+        setattr(self.struct, name, array.ctypes.data_as(dict(self.struct._fields_)[name]))
 
 
 def padding(slots: Sequence[int], usable: Sequence[bool], *, steady: bool = False) -> list[int]:

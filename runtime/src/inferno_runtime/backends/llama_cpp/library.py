@@ -20,6 +20,8 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
+from inferno_runtime.models.errors import ModelError
+
 logger = logging.getLogger(__name__)
 
 _GCC = re.compile(rb"GCC: \([^)]{0,100}\) (\d+)\.(\d+)\.\d+")
@@ -43,6 +45,18 @@ def load() -> Library:
     """Load libllama once for the process. Raises `ImportError` when it is not installed."""
     with _loading:  # several models may be opened at the same time
         return _load()
+
+
+@functools.cache
+def load_vision() -> ModuleType:
+    """The module of libmtmd's functions; libllama is loaded. Raises `ModelError` of a build without it."""
+    try:
+        vision = importlib.import_module("llama_cpp.mtmd_cpp")
+    except (ImportError, OSError, RuntimeError) as error:
+        raise ModelError(f"llama-cpp-python was built without libmtmd, and reads no images: {error}") from error
+    callback = _callbacks[0]  # libllama's own
+    vision.mtmd_helper_log_set(callback, None)
+    return vision
 
 
 @functools.cache

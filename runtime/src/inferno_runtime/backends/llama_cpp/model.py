@@ -47,7 +47,8 @@ def open_model(library: Library, path: Path, *, vocabulary_only: bool, gpu_layer
 
 def explain(errors: list[str]) -> str:
     """The most telling of the library's complaints, without the names of its functions."""
-    lines = [re.sub(r"^(\w+: )+", "", line).removeprefix("error loading model: ") for line in errors]
+    firsts = [line.partition("\n")[0] for line in errors]
+    lines = [re.sub(r"^(\w+: )+", "", line).removeprefix("error loading model: ") for line in firsts]
     telling = [line for line in lines if _CAUSES.search(line)]
     return (telling or lines or ["libllama could not load the model and gave no reason"])[0]
 

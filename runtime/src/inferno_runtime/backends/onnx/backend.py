@@ -44,6 +44,7 @@ class OnnxBackend:
         self.info = model_info(
             layout, description, task="generate", context=layout.positions, vocabulary=self._graph.vocabulary
         )
+        self.vision = None
         self.slots = config.slots
         self._unified = config.kv_layout == "unified"
         self.cells = self.context if self._unified else self.context * self.slots

@@ -17,7 +17,7 @@ class History:
     and are brought up to date from there, so that a sequence without penalties pays nothing.
     """
 
-    __slots__ = ("_array", "_copied", "_counted", "_counts", "_ids", "_index", "prompt_length", "tokens")
+    __slots__ = ("_array", "_copied", "_counted", "_counts", "_ids", "_index", "_read", "prompt_length", "tokens")
 
     def __init__(self, tokens: list[int], prompt_length: int) -> None:
         """tokens: prompt and generated text, shared with the owner; prompt_length: how many of them are the prompt."""
@@ -25,6 +25,7 @@ class History:
         self.prompt_length = prompt_length
         self._array = np.empty(0, dtype=np.int32)
         self._copied = 0  # tokens that _array holds
+        self._read = 0  # of `tokens`, those that were looked at for it
         self._index: dict[int, int] = {}  # where _ids and _counts keep a token
         self._ids = np.empty(0, dtype=np.intp)
         self._counts = np.empty(0, dtype=np.float32)
@@ -54,14 +55,18 @@ class History:
         )
 
     def last(self, count: int, ahead: Sequence[int] = ()) -> NDArray[np.int32]:
-        """The last `count` tokens of prompt, text and `ahead`; all of them if it is negative. Not to be written to."""
-        tokens = self.tokens
-        new = len(tokens) - self._copied
+        """The last `count` tokens of prompt, text and `ahead`; all of them if it is negative. Not to be written to.
+
+        What stands for an image is none.
+        """
+        new = [token for token in self.tokens[self._read :] if token >= 0]
         if new:
-            if len(tokens) > len(self._array):
-                self._array = _grown(self._array, len(tokens))
-            self._array[self._copied : len(tokens)] = tokens[self._copied :]
-            self._copied = len(tokens)
+            end = self._copied + len(new)
+            if end > len(self._array):
+                self._array = _grown(self._array, end)
+            self._array[self._copied : end] = new
+            self._copied = end
+        self._read = len(self.tokens)
         array = self._array[: self._copied]
         if ahead:
             array = np.concatenate((array, np.array(ahead, dtype=np.int32)))

@@ -10,6 +10,7 @@ from inferno_runtime.openai.messages_api.requests import (
     Block,
     Content,
     CountTokensRequest,
+    ImageBlock,
     InputMessage,
     InputTool,
     MessagesRequest,
@@ -88,12 +89,12 @@ def _refuse_waiting(waiting: dict[str, None]) -> None:
 
 
 def _user(message: InputMessage, where: str, waiting: dict[str, None]) -> Iterator[dict[str, Any]]:
-    texts: list[str] = []
+    parts: list[dict[str, Any]] = []
     for number, block in enumerate(_blocks(message.content, f"{where}.content", "messages")):
         at = f"{where}.content[{number}]"
         match block:
-            case TextBlock(text):
-                texts.append(text)
+            case TextBlock() | ImageBlock():
+                parts.append(_part(block, at))
             case ToolResultBlock(use, content, is_error):
                 if use not in waiting:
                     raise errors.bad_request(
@@ -101,13 +102,47 @@ def _user(message: InputMessage, where: str, waiting: dict[str, None]) -> Iterat
                         "messages",
                     )
                 del waiting[use]
-                result = "" if content is None else _text(content, f"{at}.content", "messages")
-                yield {"role": "tool", "tool_call_id": use, "content": f"Error: {result}" if is_error else result}
+                yield {"role": "tool", "tool_call_id": use, "content": _result(content, is_error, f"{at}.content")}
             case _:
                 raise errors.bad_request(f"{at}: only the assistant thinks and uses tools.", "messages")
     _refuse_waiting(waiting)
-    if texts or not isinstance(message.content, list) or not message.content:
-        yield {"role": "user", "content": "\n".join(texts)}
+    if parts or not isinstance(message.content, list) or not message.content:
+        yield {"role": "user", "content": _content(parts)}
+
+
+def _result(content: Content | None, is_error: bool | None, where: str) -> str | list[dict[str, Any]]:
+    """What came of a use of a tool."""
+    blocks = _blocks(content, where, "messages") if content is not None else iter(())
+    parts = [_part(block, f"{where}[{number}]") for number, block in enumerate(blocks)]
+    if is_error:
+        first = parts[0] if parts and parts[0]["type"] == "text" else {"type": "text", "text": ""}
+        parts = [{"type": "text", "text": f"Error: {first['text']}"}, *(part for part in parts if part is not first)]
+    return _content(parts)
+
+
+def _content(parts: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
+    """A content as a chat has it: a text, or parts where there are images."""
+    if all(part["type"] == "text" for part in parts):
+        return "\n".join(part["text"] for part in parts)
+    return parts
+
+
+def _part(block: Block, where: str) -> dict[str, Any]:
+    """A text or an image as a part of a chat's content. Raises `ApiError` for any other block."""
+    if isinstance(block, TextBlock):
+        return {"type": "text", "text": block.text}
+    if not isinstance(block, ImageBlock):
+        raise errors.bad_request(f"{where} must be of the type 'text' or 'image'.", "messages")
+    source = block.source
+    if source.type == "base64":
+        if source.data is None or source.media_type is None:
+            raise errors.bad_request(f"{where}.source must have 'media_type' and 'data'.", "messages")
+        url = f"data:{source.media_type};base64,{source.data}"
+    elif source.url is None:
+        raise errors.bad_request(f"{where}.source must have a 'url'.", "messages")
+    else:
+        url = source.url
+    return {"type": "image_url", "image_url": {"url": url}}
 
 
 def _assistant(message: InputMessage, where: str) -> dict[str, Any]:
@@ -127,8 +162,9 @@ def _assistant(message: InputMessage, where: str) -> dict[str, Any]:
                     raise errors.bad_request(f"{at}.id: two uses have the same id.", "messages")
                 arguments = msgspec.json.encode(given).decode()
                 calls.append({"id": use, "type": "function", "function": {"name": name, "arguments": arguments}})
-            case ToolResultBlock():
-                raise errors.bad_request(f"{at}: a tool_result stands in a message of the user.", "messages")
+            case ToolResultBlock() | ImageBlock():
+                kind = "a tool_result" if isinstance(block, ToolResultBlock) else "an image"
+                raise errors.bad_request(f"{at}: {kind} stands in a message of the user.", "messages")
     said: dict[str, Any] = {"role": "assistant", "content": "\n".join(texts)}
     if thoughts:
         said["reasoning_content"] = "\n".join(thoughts)
@@ -155,8 +191,7 @@ def _blocks(content: Content, where: str, param: str) -> Iterator[Block]:
         if kind not in _KINDS:
             raise errors.unsupported(
                 param,
-                f"{where}[{number}].type must be one of {', '.join(_KINDS)}, not '{str(kind)[:64]}': "
-                "this server reads text only.",
+                f"{where}[{number}].type must be one of {', '.join(_KINDS)}, not '{str(kind)[:64]}'.",
             )
         try:
             yield msgspec.convert(given, type=Block)

@@ -8,6 +8,8 @@ from inferno_runtime.openai.described import Field
 from inferno_runtime.openai.messages_api.convert import MAX_TOP_K
 from inferno_runtime.openai.messages_api.requests import (
     CountTokensRequest,
+    ImageBlock,
+    ImageData,
     InputMessage,
     InputTool,
     MessagesRequest,
@@ -52,7 +54,7 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Field]] = {
     },
     InputMessage: {
         "role": Field("Who says it."),
-        "content": Field("What is said: a text, or blocks of the types below. Images and documents are refused."),
+        "content": Field("What is said: a text, or blocks of the types below. Documents are refused."),
     },
     InputTool: {
         "name": Field("1 to 64 letters, digits, `_`, `-` and `.`."),
@@ -84,6 +86,15 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Field]] = {
     TextBlock: {
         "text": Field("The text."),
     },
+    ImageBlock: {
+        "source": Field("Where the image is. A model without a projector refuses any."),
+    },
+    ImageData: {
+        "type": Field("`base64`, or `url`."),
+        "media_type": Field("With `base64`, such as `image/png`; what counts is what the data is."),
+        "data": Field("With `base64`, the image: PNG, JPEG, WebP, GIF or BMP."),
+        "url": Field("With `url`, where it is fetched from, if the server does that (`imageHosts`)."),
+    },
     ThinkingBlock: {
         "thinking": Field("The assistant's, for templates that repeat it. Its signature is ignored."),
     },
@@ -95,7 +106,7 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Field]] = {
     },
     ToolResultBlock: {
         "tool_use_id": Field("The use that it answers, which must stand in the message before."),
-        "content": Field("What came of it: a text, or blocks of the type `text`."),
+        "content": Field("What came of it: a text, or blocks of the types `text` and `image`."),
         "is_error": Field("Whether it went wrong; the model is told so.", False),
     },
 }

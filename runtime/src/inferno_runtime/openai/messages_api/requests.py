@@ -99,6 +99,21 @@ class TextBlock(msgspec.Struct, frozen=True, tag="text"):
     text: str
 
 
+class ImageData(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an image is: in the request itself, or at an address."""
+
+    type: Literal["base64", "url"]
+    media_type: str | None = None
+    data: str | None = None
+    url: str | None = None
+
+
+class ImageBlock(msgspec.Struct, frozen=True, tag="image"):
+    """An image."""
+
+    source: ImageData
+
+
 class ThinkingBlock(msgspec.Struct, frozen=True, tag="thinking"):
     """What the assistant said to itself."""
 
@@ -125,4 +140,4 @@ class ToolResultBlock(msgspec.Struct, frozen=True, tag="tool_result"):
     is_error: bool | None = None
 
 
-Block = TextBlock | ThinkingBlock | RedactedThinkingBlock | ToolUseBlock | ToolResultBlock
+Block = TextBlock | ImageBlock | ThinkingBlock | RedactedThinkingBlock | ToolUseBlock | ToolResultBlock

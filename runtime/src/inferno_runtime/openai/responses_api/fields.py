@@ -22,7 +22,7 @@ _SAMPLING = Sampling()
 _IGNORED = Field("Taken and ignored.")
 _REPEATED = Field("Taken, and repeated in the response.")
 _ID = Field("The item's id; one without is given one.")
-_TAKEN_PARTS = "a text, or a list of parts of the type `input_text`"
+_TAKEN_PARTS = "a text, or a list of parts of the types `input_text` and `input_image` (an `image_url`, as in a chat)"
 
 MEANINGS: dict[type[msgspec.Struct], dict[str, Field]] = {
     ResponsesRequest: {

@@ -27,7 +27,7 @@ Kept = dict[str, Any]
 MAX_ITEMS = 4096
 _KINDS = tuple(str(kind.__struct_config__.tag) for kind in get_args(Item))
 _REFERENCE = ReferenceItem.__struct_config__.tag
-_INPUT = ("input_text", "text")
+_INPUT = ("input_text", "input_image", "text")
 _OUTPUT = ("output_text", "input_text", "text", "refusal")
 
 
@@ -67,10 +67,10 @@ def messages(items: Sequence[Kept], instructions: str | None = None) -> list[dic
         kind = item["type"]
         if kind == "function_call_output":
             calls.answer(item["call_id"])
-            made.append({"role": "tool", "tool_call_id": item["call_id"], "content": item["output"]})
+            made.append({"role": "tool", "tool_call_id": item["call_id"], "content": _content(item["output"])})
         elif kind == "message" and item["role"] != "assistant":
             calls.check()
-            made.append({"role": item["role"], "content": _joined(item["content"])})
+            made.append({"role": item["role"], "content": _content(item["content"])})
         else:
             if assistant is None:
                 calls.check()
@@ -137,6 +137,20 @@ def _add(item: Kept, message: dict[str, Any], calls: _Calls) -> None:
             message.setdefault("tool_calls", []).append(
                 {"id": item["call_id"], "type": "function", "function": function}
             )
+
+
+def _content(given: str | Sequence[dict[str, Any]]) -> str | list[dict[str, Any]]:
+    """A content as a chat has it: a text, or parts where there are images."""
+    if isinstance(given, str):
+        return given
+    if all(part["type"] != "input_image" for part in given):
+        return _joined(given)
+    return [
+        {"type": "image_url", "image_url": {"url": part["image_url"], "detail": part.get("detail")}}
+        if part["type"] == "input_image"
+        else {"type": "text", "text": part["text"]}
+        for part in given
+    ]
 
 
 def _joined(parts: Sequence[dict[str, Any]]) -> str:
@@ -206,10 +220,20 @@ def _message(item: MessageItem, where: str) -> Kept:
     }
 
 
-def _output(given: str | list[dict[str, Any]], where: str) -> str:
+def _output(given: str | list[dict[str, Any]], where: str) -> str | list[dict[str, Any]]:
     if isinstance(given, str):
         return given
-    return _joined(_parts(given, f"{where}.output", _INPUT, "input_text"))
+    parts = _parts(given, f"{where}.output", _INPUT, "input_text")
+    return parts if any(part["type"] == "input_image" for part in parts) else _joined(parts)
+
+
+def _image(part: dict[str, Any], where: str) -> dict[str, Any]:
+    url = part.get("image_url")
+    if part.get("file_id") is not None:
+        raise errors.unsupported("input", f"{where}: this server keeps no files; send the image as 'image_url'.")
+    if not isinstance(url, str):
+        raise errors.bad_request(f"{where}.image_url must be a string.", "input")
+    return {"type": "input_image", "image_url": url, "detail": part.get("detail") or "auto"}
 
 
 def _parts(given: Sequence[dict[str, Any]], where: str, kinds: Sequence[str], kept: str) -> list[dict[str, Any]]:
@@ -218,10 +242,13 @@ def _parts(given: Sequence[dict[str, Any]], where: str, kinds: Sequence[str], ke
     for number, part in enumerate(given):
         kind = part.get("type")
         if kind not in kinds:
+            taken = " and ".join(f"'{name}'" for name in kinds if name in (kinds[0], "input_image"))
             raise errors.unsupported(
-                "input",
-                f"{where}[{number}]: this server takes parts of the type '{kinds[0]}' here, not '{str(kind)[:64]}'.",
+                "input", f"{where}[{number}]: this server takes parts of the type {taken} here, not '{str(kind)[:64]}'."
             )
+        if kind == "input_image":
+            parts.append(_image(part, f"{where}[{number}]"))
+            continue
         field = "refusal" if kind == "refusal" else "text"
         text = part.get(field)
         if not isinstance(text, str):

@@ -45,11 +45,13 @@ class IncompleteDetails(msgspec.Struct, frozen=True):
 class OutputPart(msgspec.Struct, frozen=True):
     """A part of an item: of what the model said, or of what was said to it."""
 
-    type: Literal["output_text", "input_text", "reasoning_text", "summary_text", "refusal"]
+    type: Literal["output_text", "input_text", "input_image", "reasoning_text", "summary_text", "refusal"]
     text: str | UnsetType = UNSET
     refusal: str | UnsetType = UNSET
     annotations: list[Any] | UnsetType = UNSET
     logprobs: list[Any] | UnsetType = UNSET
+    image_url: str | UnsetType = UNSET
+    detail: str | UnsetType = UNSET
 
 
 class ConversationItem(msgspec.Struct, frozen=True):
@@ -64,7 +66,7 @@ class ConversationItem(msgspec.Struct, frozen=True):
     call_id: str | UnsetType = UNSET
     name: str | UnsetType = UNSET
     arguments: str | UnsetType = UNSET
-    output: str | UnsetType = UNSET
+    output: str | list[OutputPart] | UnsetType = UNSET
 
 
 class ResponseObject(msgspec.Struct, frozen=True):
