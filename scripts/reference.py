@@ -29,7 +29,7 @@ from inferno_runtime.openai.embeddings import EmbeddingsRequest
 from inferno_runtime.openai.operations import OPERATIONS, Operation
 from inferno_runtime.openai.requests import ChatRequest, CompletionRequest, Message, StreamOptions
 from inferno_runtime.server.metrics import Metrics
-from inferno_runtime.worker.client import EngineStats
+from inferno_runtime.worker.stats import EngineStats
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 INTRODUCTION = """\

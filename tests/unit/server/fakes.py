@@ -12,11 +12,12 @@ from inferno_runtime.config import AdapterConfig, ModelConfig, ServedModel, Task
 from inferno_runtime.engine.constraint import Constraint
 from inferno_runtime.engine.images import Chunk
 from inferno_runtime.engine.request import Embedded, Finished, FinishReason, Priority, Sampling, Scores, Started
-from inferno_runtime.worker.client import EngineState, EngineStats
+from inferno_runtime.worker.client import EngineState
 from inferno_runtime.worker.encoding import Encoding
 from inferno_runtime.worker.errors import EngineError, GrammarRefused, ImageRefused
 from inferno_runtime.worker.generation import Generation
 from inferno_runtime.worker.images import Pixels, Shown
+from inferno_runtime.worker.stats import EngineStats
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}"

@@ -19,7 +19,7 @@ async def test_counts_go_on_where_an_engine_was_started_again() -> None:
     client._on_step(step())
     assert (stats.steps, stats.preemptions, stats.drafted, stats.accepted, stats.store_bytes) == (2, 1, 10, 5, 4096)
     # As `_restart` does, without a process.
-    client._forget_process()
+    client.stats.forget_process()
     assert (stats.preemptions, stats.drafted, stats.accepted, stats.store_bytes) == (1, 10, 5, 0)
     client._on_step(step(counters=Counters(0, 2, 1, 100)))
     assert (stats.preemptions, stats.drafted, stats.accepted, stats.store_bytes) == (1, 12, 6, 100)

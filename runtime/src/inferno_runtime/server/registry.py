@@ -19,10 +19,11 @@ from inferno_runtime.openai.embeddings import EmbeddingTarget
 from inferno_runtime.openai.rerank import RerankTarget
 from inferno_runtime.openai.target import Target
 from inferno_runtime.server.access import Caller
-from inferno_runtime.worker.client import EngineState, EngineStats
+from inferno_runtime.worker.client import EngineState
 from inferno_runtime.worker.encoding import Encoding
 from inferno_runtime.worker.generation import Generation
 from inferno_runtime.worker.images import Shown
+from inferno_runtime.worker.stats import EngineStats
 
 _log = logging.getLogger(__name__)
 _NO_TEMPLATE = "This model has no chat template: use /v1/completions, or serve it with one (chatTemplate)."

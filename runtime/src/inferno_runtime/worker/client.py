@@ -5,7 +5,6 @@ import itertools
 import logging
 from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, cast
@@ -20,14 +19,12 @@ from inferno_runtime.models.adapters import AdapterFile, locate_adapters
 from inferno_runtime.models.identity import fingerprint, identity
 from inferno_runtime.models.projector import locate_projector
 from inferno_runtime.models.source import hold, locate
-from inferno_runtime.worker.depth import Depth
 from inferno_runtime.worker.draft import check_vocabulary, draft_path
 from inferno_runtime.worker.encoding import Encoding
 from inferno_runtime.worker.errors import EngineLost, EngineUnavailable, ImageRefused, Overloaded, ServerEnding
 from inferno_runtime.worker.flight import Flight, Work
 from inferno_runtime.worker.frames import (
     Cancel,
-    Counters,
     Embed,
     Encoded,
     Failed,
@@ -46,6 +43,7 @@ from inferno_runtime.worker.generation import Generation
 from inferno_runtime.worker.grammars import GrammarChecker, Vocabulary
 from inferno_runtime.worker.images import ImageReader, Shown
 from inferno_runtime.worker.process import EngineProcess
+from inferno_runtime.worker.stats import EngineStats
 
 logger = logging.getLogger(__name__)
 
@@ -62,25 +60,6 @@ class EngineState(StrEnum):
     READY = "ready"
     RESTARTING = "restarting"
     STOPPED = "stopped"
-
-
-@dataclass(slots=True)
-class EngineStats:
-    """What the engine reported last, and what its processes have counted since the server started."""
-
-    active: int = 0
-    queued: int = 0
-    paused: int = 0  # of all, those whose clients take too little; known here, and not reported
-    queued_by_priority: dict[Priority, int] = field(default_factory=dict)
-    kv_usage: float = 0.0  # share of all cells
-    steps: int = 0
-    restarts: int = 0
-    resubmitted: int = 0  # sequences and requests for vectors that a second process was given
-    preemptions: int = 0
-    drafted: int = 0  # tokens
-    accepted: int = 0  # of these
-    store_bytes: int = 0  # of prefixes that are kept in host memory
-    depth: Depth = field(default_factory=Depth)  # of the queue
 
 
 class EngineClient:
@@ -120,7 +99,6 @@ class EngineClient:
         self._stopped = False
         self._failures = 0
         self._last_frame = 0.0
-        self._before = Counters()  # what the processes before this one had counted
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -414,7 +392,7 @@ class EngineClient:
         logger.error("%s: the engine's process ended (%s) with %d requests", self.name, end, len(self._flight))
         again = "The model's engine ended unexpectedly and is being started again; retry the request."
         self._fail(self._flight.strand(), EngineLost(again))
-        self._forget_process()
+        self.stats.forget_process()
         reason = f"the engine ended unexpectedly ({end})"
         while True:
             self._set_state(EngineState.RESTARTING, reason)
@@ -465,9 +443,9 @@ class EngineClient:
 
     def _on_step(self, step: Step) -> None:
         stats = self.stats
-        self._on_load(step.active, step.queued)
+        stats.on_load(step.active, step.queued, self._last_frame)
         if step.counters is not None:
-            self._on_counters(step.counters)
+            stats.on_counters(step.counters)
         stats.queued_by_priority = dict(zip(Priority, step.queued_by_priority, strict=False))
         stats.kv_usage = step.cells_used / (self.slots * self.context)
         find = cast(Callable[[int], Generation | None], self._flight.find)
@@ -488,35 +466,12 @@ class EngineClient:
                 ended.on_finished(finished)
 
     def _on_encoded(self, frame: Encoded) -> None:
-        self._on_load(frame.active, frame.queued)
+        self.stats.on_load(frame.active, frame.queued, self._last_frame)
         self._failures = 0
         self.alive = True
         for answer in frame.answers:
             if isinstance(encoding := self._answered(answer.id), Encoding):
                 encoding.on_answer(answer)
-
-    def _on_load(self, active: int, queued: int) -> None:
-        """What the engine has to do after a step."""
-        stats = self.stats
-        stats.steps += 1
-        if queued != stats.queued:
-            stats.depth.set(queued, self._last_frame)
-        stats.active, stats.queued = active, queued
-
-    def _on_counters(self, counters: Counters) -> None:
-        stats, before = self.stats, self._before
-        stats.preemptions = before.preemptions + counters.preemptions
-        stats.drafted = before.drafted + counters.drafted
-        stats.accepted = before.accepted + counters.accepted
-        stats.store_bytes = counters.store_bytes
-
-    def _forget_process(self) -> None:
-        """Nothing is evaluated or held any more; what was counted stays."""
-        stats = self.stats
-        stats.active = stats.queued = stats.store_bytes = 0
-        stats.queued_by_priority = {}
-        stats.kv_usage = 0.0
-        self._before = Counters(stats.preemptions, stats.drafted, stats.accepted)
 
     def _fail(self, works: Sequence[Work], error: EngineLost | EngineUnavailable) -> None:
         self.stats.paused = self._flight.paused
