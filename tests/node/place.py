@@ -5,12 +5,16 @@ import itertools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from tests.cluster import nodefiles
 from tests.cluster.waiting import until
 from tests.node import images
 from tests.node.connect import NodeCluster
 from tests.operator.namespace import Namespace
+
+if TYPE_CHECKING:
+    from tests.node.traffic import Traffic
 
 READY_SECONDS = 300.0
 CLAIM = "models"
@@ -30,6 +34,11 @@ class Place(Namespace):
 
     cluster: NodeCluster
 
+    def __init__(self, cluster: NodeCluster, name: str) -> None:
+        super().__init__(cluster, name)
+        self.traffic: list[Traffic] = []
+        """The loads of the test that runs."""
+
     def url(self, model: str = "tiny") -> str:
         """Where clients in the cluster find a model."""
         return f"http://{model}.{self.name}.svc:8000/v1"
@@ -43,6 +52,11 @@ class Place(Namespace):
             return
         copy = f"import subprocess; subprocess.run(['cp', '-r', '{images.MODELS}/.', '/claim'], check=True)"
         self.run_client(["-c", copy], claim=name)
+
+    def folder_of(self, claim: str) -> str:
+        """Where on our own node the volume of a claim is."""
+        volume: str = self.get("pvc", claim)["spec"]["volumeName"]
+        return f"{nodefiles.VOLUMES}/{volume.removeprefix('node-')}"
 
     def apply(self, *objects: dict[str, Any]) -> None:
         """Applies objects of this namespace, server-side."""
@@ -117,6 +131,8 @@ class Place(Namespace):
             "name": "client",
             "image": images.reference(self.cluster.registry, "client"),
             "args": list(command),
+            # It is never the one that a node with too little memory ends first.
+            "resources": {"requests": {"memory": "512Mi"}},
             "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         }
         spec: dict[str, Any] = {

@@ -25,7 +25,7 @@ class HealthHandler(BaseHandler):
         body: dict[str, object] = {
             "status": status,
             "version": VERSION,
-            "uptime_seconds": round(time.time() - context.started, 3),
+            "uptime_seconds": round(time.monotonic() - context.began, 3),
         }
         if reason:
             body["reason"] = reason

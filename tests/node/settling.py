@@ -1,0 +1,83 @@
+"""A cluster that is well: what each test may take for granted, whatever the one before it did."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+
+from tests.cluster import nodefiles
+from tests.cluster.cluster import KubectlError
+from tests.cluster.sandbox import SandboxError
+from tests.cluster.waiting import until
+from tests.node.connect import NodeCluster
+from tests.node.evidence import OPERATOR_NAMESPACE
+
+SETTLE_SECONDS = 180.0
+
+
+def settle(cluster: NodeCluster) -> None:
+    """Returns once the API answers, the nodes are ready, names are resolved, and the operator, if it is there, acts."""
+    if cluster.sandbox is not None:
+        cluster.sandbox.release()
+    until("the API server", lambda: answers(cluster), SETTLE_SECONDS)
+    _wait(cluster, "wait", "--for=condition=Ready", "nodes", "--all")
+    if cluster.sandbox is not None:
+        _wait(cluster, "rollout", "status", "deployment/coredns", "--namespace=kube-system")
+    if cluster.get("deployment", "inferno", f"--namespace={OPERATOR_NAMESPACE}"):
+        _wait(cluster, "rollout", "status", "deployment/inferno", f"--namespace={OPERATOR_NAMESPACE}")
+
+
+def answers(cluster: NodeCluster) -> bool:
+    """Whether there is an API server."""
+    try:
+        return cluster.kubectl("get", "--raw", "/readyz") == "ok"
+    except KubectlError:
+        return False
+
+
+def restart(cluster: NodeCluster, component: str) -> None:
+    """Kills a component of our own node; returns once another process has its place and the kubelet finds all well."""
+    assert cluster.sandbox is not None
+    sandbox = cluster.sandbox
+    before = sandbox.process(component)
+    sandbox.kill(component)
+
+    def another() -> bool:
+        try:
+            return sandbox.process(component) != before
+        except SandboxError:
+            return False
+
+    until(f"another {component}", another, SETTLE_SECONDS)
+    reported = _reported(cluster)
+    until("the kubelet to report", lambda: _reported(cluster) != reported, SETTLE_SECONDS)
+    _wait(cluster, "wait", "--for=condition=Ready", "nodes", "--all")
+
+
+@contextlib.contextmanager
+def under_pressure(cluster: NodeCluster) -> Iterator[None]:
+    """Our own node has less memory to spare than its kubelet wants, for the length of a ``with``.
+
+    It evicts one pod after another, ten seconds apart, and each of them in the time that the pod asks for to end.
+    """
+    assert cluster.sandbox is not None
+    file = cluster.sandbox.folder / "kubelet.json"
+    usual = file.read_text()
+    threshold = {"memory.available": "99%"}
+    pressure = {"evictionSoft": threshold, "evictionSoftGracePeriod": dict.fromkeys(threshold, "1s")}
+    file.write_text(json.dumps(json.loads(usual) | pressure | {"evictionMaxPodGracePeriod": 300}))
+    try:
+        restart(cluster, "kubelet")
+        yield
+    finally:
+        file.write_text(usual)
+        restart(cluster, "kubelet")
+
+
+def _reported(cluster: NodeCluster) -> str:
+    """When the node's kubelet last said that it lives."""
+    lease = cluster.get("lease", nodefiles.NODE, "--namespace=kube-node-lease")
+    return str(lease["spec"]["renewTime"])
+
+
+def _wait(cluster: NodeCluster, *command: str) -> None:
+    cluster.kubectl(*command, f"--timeout={SETTLE_SECONDS:g}s", timeout=SETTLE_SECONDS + 10)
