@@ -83,6 +83,8 @@ def readiness(handler: BaseHandler) -> tuple[str, str]:
     registry = handler.context.registry
     if registry.draining:
         return "draining", "The server is shutting down."
+    if registry.leaving:
+        return "leaving", "The server will be ended soon."
     waiting = [served for served in registry if not served.ready]
     if not waiting:
         return "healthy", ""

@@ -61,6 +61,7 @@ class Server:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
+        loop.add_signal_handler(signal.SIGUSR1, self._leave)
         watching = [asyncio.create_task(self._context.access.watch())]
         if self._reloader is not None:
             watching.append(asyncio.create_task(self._reloader.watch()))
@@ -114,6 +115,15 @@ class Server:
         if self._end.is_set() and number == signal.SIGINT:
             self._at_once.set()
         self._end.set()
+
+    def _leave(self) -> None:
+        """Go on answering, but tell everybody to go elsewhere: the process is about to be ended.
+
+        Who sends requests here hears of that by and by: a load balancer asks whether we are ready every few seconds.
+        """
+        _log.info("leaving: not ready any more, and each answer is its connection's last")
+        self._context.registry.leaving = True
+        self._http.conn_params.no_keep_alive = True
 
     async def _drain(self) -> None:
         """Let running requests end; new ones are refused, in words, for as long as the process lives."""
