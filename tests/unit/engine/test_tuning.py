@@ -152,7 +152,18 @@ def test_two_models_of_one_name_are_told_apart_in_the_cache(tmp_path: Path) -> N
 
 def test_nothing_is_written_among_the_programs_own_files() -> None:
     model = Path(tuning.__file__).parents[1] / "models" / "m.gguf"
-    assert [file.parent.name for file in tuning.places(model, {})] == ["tuning"]
+    assert {file.parent.name for file in tuning.places(model, {})} == {"tuning"}
+
+
+def test_where_there_is_no_home_temporary_files_are_used(tmp_path: Path) -> None:
+    """As in a pod, whose model lies read-only and whose user has none."""
+    (tmp_path / "file").touch()
+    home, temporary = tmp_path / "file" / "home", tmp_path / "tmp"
+    files = tuning.places(tmp_path / "file" / "m.gguf", {"HOME": str(home), "TMPDIR": str(temporary)})
+    written = remember(files, FACTS, CHOSEN)
+    assert written is not None
+    assert temporary in written.parents
+    assert recall(files, key(FACTS), ALL) == CHOSEN
 
 
 @pytest.mark.parametrize(

@@ -330,7 +330,9 @@ class EngineClient:
         vocabulary = self._vocabulary()
         tokens = vocabulary.tokens if self._task == "generate" else []
         engine = self.served.engine.wire()
-        process.send(Load(self._path, engine, vocabulary.end_tokens, self._task, tokens, self._adapters))
+        process.send(
+            Load(self._path, engine, vocabulary.end_tokens, self._task, tokens, self._adapters, tuning=self.tuning)
+        )
         self._frames = process.frames()
         async for frames in self._frames:
             for frame in frames:
