@@ -99,6 +99,15 @@ def test_a_large_gain_needs_no_second_look_when_the_time_is_up() -> None:
     assert machine.choose().threads == 2
 
 
+@pytest.mark.parametrize(("content", "measurements"), [(10.0, 1), (0.01, 5)], ids=["fast enough", "not so"])
+def test_nobody_waits_for_what_nobody_would_notice(content: float, measurements: int) -> None:
+    machine = Machine(lambda c, n: 2 - c.flash_attention)
+    result = choose(machine.measure, ALL, budget=3.0, clock=lambda: machine.now, content=content)
+    assert result.measurements == measurements
+    assert result.flash_attention is (measurements == 1)
+    assert result.rates
+
+
 def test_what_is_decided_is_not_measured() -> None:
     among = options(8, flash_attention=False, threads=3, micro_batch=64)
     machine = Machine(lambda c, n: 1.0)

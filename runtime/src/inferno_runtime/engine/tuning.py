@@ -116,8 +116,11 @@ def choose(
     *,
     budget: float,
     clock: Callable[[], float],
+    content: float = 0.0,
 ) -> Tuning:
     """Find the best of the options within about `budget` seconds.
+
+    content: seconds; where a typical request takes no longer with the default, that is kept, and nobody waits for more.
 
     measure: returns the `Rates` of a candidate, or None when these cannot be had within so many seconds or at all.
 
@@ -142,6 +145,8 @@ def choose(
 
     leader = among.default
     best = rates_of(leader) if rivals else None
+    if best and best.seconds <= content:
+        rivals = []
     for knob, value in rivals:
         if best is None and knob != "threads":
             break
