@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import time
 from collections.abc import Iterator
+from datetime import datetime
 
 from tests.cluster import nodefiles
 from tests.cluster.cluster import KubectlError
@@ -12,6 +14,7 @@ from tests.node.connect import NodeCluster
 from tests.node.evidence import OPERATOR_NAMESPACE
 
 SETTLE_SECONDS = 180.0
+KUBELET_GRACE_SECONDS = 12.0
 
 
 def settle(cluster: NodeCluster) -> None:
@@ -32,6 +35,21 @@ def answers(cluster: NodeCluster) -> bool:
         return cluster.kubectl("get", "--raw", "/readyz") == "ok"
     except KubectlError:
         return False
+
+
+def seasoned(cluster: NodeCluster) -> None:
+    """Waits until a kubelet that starts now knows all that runs for what ran before it.
+
+    One that has run for less than ten seconds it takes for new, and so for not ready until it has been probed.
+    """
+
+    def all_are() -> bool:
+        pods = cluster.get("pods", "--all-namespaces")["items"]
+        statuses = [status for pod in pods for status in pod["status"].get("containerStatuses", ())]
+        started = [status["state"]["running"]["startedAt"] for status in statuses if "running" in status["state"]]
+        return time.time() - max(datetime.fromisoformat(each).timestamp() for each in started) > KUBELET_GRACE_SECONDS
+
+    until("all pods to have run for some seconds", all_are, SETTLE_SECONDS)
 
 
 def restart(cluster: NodeCluster, component: str) -> None:
@@ -64,6 +82,7 @@ def under_pressure(cluster: NodeCluster) -> Iterator[None]:
     usual = file.read_text()
     threshold = {"memory.available": "99%"}
     pressure = {"evictionSoft": threshold, "evictionSoftGracePeriod": dict.fromkeys(threshold, "1s")}
+    seasoned(cluster)
     file.write_text(json.dumps(json.loads(usual) | pressure | {"evictionMaxPodGracePeriod": 300}))
     try:
         restart(cluster, "kubelet")

@@ -16,7 +16,7 @@ from tests.node import harmed, images
 from tests.node.connect import NodeCluster
 from tests.node.place import CLAIM, UNLIMITED, Place
 from tests.node.report import Results
-from tests.node.settling import answers, restart
+from tests.node.settling import answers, restart, seasoned
 from tests.node.traffic import KILLED_OUTRIGHT, STREAMS, Request, Traffic, failures, recovery
 from tests.stepped.clock import SteppedClock
 
@@ -134,6 +134,7 @@ def test_a_component_of_the_node_is_killed(
 ) -> None:
     title = f"The {component} is killed"
     with results.row("fault", title, "no failed request, no truncated stream") as row, Traffic(place) as traffic:
+        seasoned(cluster)
         restart(cluster, component)
         traffic.until_flowing(since=traffic.now())
         requests = traffic.stop()
