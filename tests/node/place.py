@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 READY_SECONDS = 300.0
 CLAIM = "models"
+# More than a client uses: it is not the one that a node with too little memory ends first.
+CLIENT_MEMORY = "512Mi"
 # A probe that is answered late shows that the machine is busy, which is no fault; one that is answered wrong does not.
 _PROBE = {"timeoutSeconds": 60}
 _RUNTIME = {"name": "runtime", "readinessProbe": _PROBE, "livenessProbe": _PROBE}
@@ -106,9 +108,12 @@ class Place(Namespace):
         self.kubectl("delete", "job", name, "--wait=false")
         return printed
 
-    def start_client(self, name: str, command: Sequence[str], port: int | None = None) -> None:
+    def start_client(
+        self, name: str, command: Sequence[str], port: int | None = None, memory: str = CLIENT_MEMORY
+    ) -> None:
         """Starts a pod that runs Python, and waits until it does, and until it answers on ``port``."""
         spec = self._client(command, None)
+        spec["containers"][0]["resources"] = {"requests": {"memory": memory}}
         if port is not None:
             spec["containers"][0]["readinessProbe"] = {"tcpSocket": {"port": port}, "periodSeconds": 1}
         self.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec})
@@ -131,8 +136,7 @@ class Place(Namespace):
             "name": "client",
             "image": images.reference(self.cluster.registry, "client"),
             "args": list(command),
-            # It is never the one that a node with too little memory ends first.
-            "resources": {"requests": {"memory": "512Mi"}},
+            "resources": {"requests": {"memory": CLIENT_MEMORY}},
             "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         }
         spec: dict[str, Any] = {

@@ -72,18 +72,19 @@ def restart(cluster: NodeCluster, component: str) -> None:
 
 
 @contextlib.contextmanager
-def under_pressure(cluster: NodeCluster) -> Iterator[None]:
-    """Our own node has less memory to spare than its kubelet wants, for the length of a ``with``.
+def evicts_below(cluster: NodeCluster, spare: int) -> Iterator[None]:
+    """For the length of a ``with``, the kubelet of our own node evicts pods once ``spare`` bytes more of memory are used.
 
-    It evicts one pod after another, ten seconds apart, and each of them in the time that the pod asks for to end.
+    Each of them has the time to end that it asks for (a soft eviction).
     """
     assert cluster.sandbox is not None
     file = cluster.sandbox.folder / "kubelet.json"
     usual = file.read_text()
-    threshold = {"memory.available": "99%"}
-    pressure = {"evictionSoft": threshold, "evictionSoftGracePeriod": dict.fromkeys(threshold, "1s")}
     seasoned(cluster)
-    file.write_text(json.dumps(json.loads(usual) | pressure | {"evictionMaxPodGracePeriod": 300}))
+    summary = json.loads(cluster.kubectl("get", "--raw", f"/api/v1/nodes/{nodefiles.NODE}/proxy/stats/summary"))
+    threshold = {"memory.available": str(summary["node"]["memory"]["availableBytes"] - spare)}
+    soft = {"evictionSoft": threshold, "evictionSoftGracePeriod": dict.fromkeys(threshold, "1s")}
+    file.write_text(json.dumps(json.loads(usual) | soft | {"evictionMaxPodGracePeriod": 300}))
     try:
         restart(cluster, "kubelet")
         yield

@@ -13,11 +13,13 @@ from tests.node import harmed, images
 from tests.node.conftest import helm
 from tests.node.place import UNLIMITED, Place
 from tests.node.report import Results
-from tests.node.settling import under_pressure
+from tests.node.settling import evicts_below
 from tests.node.traffic import KILLED_OUTRIGHT, STREAMS, Traffic, failures, recovery
 
 SOURCE = f"pvc://models/{images.GGUF}"
 OTHER = f"pvc://models/{images.OTHER_GGUF}"
+# Uses 2 GiB, and says so by listening.
+HOG = "import socket, time; used = b'x' * (2 << 30); socket.create_server(('', 8080)); time.sleep(3600)"
 NOTHING_LOST = "no failed request, no truncated stream"
 
 
@@ -134,17 +136,27 @@ def test_the_node_evicts_a_pod_for_its_memory(place: Place, results: Results) ->
     # Of all pods these use the most beyond what they ask for.
     modest = UNLIMITED | {"resources": {"requests": {"memory": "64Mi"}}}
     place.serve_model("tiny", SOURCE, replicas=2, **modest)
-    with undisturbed(place, results, "The node is short of memory, and its kubelet evicts a pod of two"):
-        with under_pressure(place.cluster):
-            until("the node to evict a pod", lambda: evicted(place), 120)
+    with (
+        evicts_below(place.cluster, spare=1 << 30),
+        undisturbed(place, results, "The node is short of memory, and its kubelet evicts a pod of two"),
+    ):
+        place.start_client("hog", ["-c", HOG], port=8080, memory="4Gi")
+        until("the node to begin to evict a pod", lambda: eviction_begins(place), 120)
+        place.kubectl("delete", "pod", "hog", "--now")
+        until("the pod to be gone", lambda: evicted(place), 120)
         place.until_ready()
-    place.kubectl("delete", "pods", *evicted(place))
+    (gone,) = evicted(place)
+    place.kubectl("delete", "pod", gone)
+
+
+def eviction_begins(place: Place) -> bool:
+    """Whether the node has said that it evicts a pod, which it does first."""
+    return bool(place.list_all("events", "--field-selector=reason=Evicted"))
 
 
 def evicted(place: Place) -> list[str]:
     """The pods that the node has evicted."""
-    pods = place.pods()
-    return [pod["metadata"]["name"] for pod in pods if pod["status"].get("reason") == "Evicted"]
+    return [pod["metadata"]["name"] for pod in place.pods() if pod["status"].get("reason") == "Evicted"]
 
 
 @pytest.mark.usefixtures("two")
