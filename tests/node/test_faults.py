@@ -120,7 +120,8 @@ def test_the_only_pod_is_killed(place: Place, results: Results) -> None:
 @pytest.mark.usefixtures("model")
 def test_the_shim_of_a_pod_is_killed(place: Place, sandbox: Sandbox, results: Results) -> None:
     title = "The containerd-shim of the pod is killed"
-    with results.row("fault", title, "connections break; the kubelet makes the pod's containers anew") as row:
+    outcome = "connections break or fall silent, as when a machine dies; the kubelet makes the pod's containers anew"
+    with results.row("fault", title, outcome) as row:
         (pod,) = place.pods()
         requests, moment = harm(place, lambda: harmed.signal(sandbox, "KILL", pod, "shim"))
         assert only(requests, *KILLED_OUTRIGHT)

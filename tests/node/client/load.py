@@ -17,7 +17,8 @@ import httpx
 PROMPT = {"role": "user", "content": "Tell me a story."}
 # Every other stream is long enough to be there while a pod leaves.
 TOKENS = (48, 640)
-TIMEOUT = httpx.Timeout(120, connect=20)
+# Where a pod's network goes before its processes do, nobody tells its clients that nothing more will come.
+TIMEOUT = httpx.Timeout(120, connect=20, read=20)
 
 
 class Load:
