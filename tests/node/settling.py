@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Iterator
 from datetime import datetime
+from typing import Any
 
 from tests.cluster import nodefiles
 from tests.cluster.cluster import KubectlError
@@ -15,6 +16,7 @@ from tests.node.evidence import OPERATOR_NAMESPACE
 
 SETTLE_SECONDS = 180.0
 KUBELET_GRACE_SECONDS = 12.0
+_SOFT_LIMITS = frozenset({"evictionSoft", "evictionSoftGracePeriod", "evictionMaxPodGracePeriod"})
 
 
 def settle(cluster: NodeCluster) -> None:
@@ -22,6 +24,8 @@ def settle(cluster: NodeCluster) -> None:
     if cluster.sandbox is not None:
         cluster.sandbox.release()
     until("the API server", lambda: answers(cluster), SETTLE_SECONDS)
+    if cluster.sandbox is not None:
+        _configure_kubelet(cluster, {})
     _wait(cluster, "wait", "--for=condition=Ready", "nodes", "--all")
     if cluster.sandbox is not None:
         _wait(cluster, "rollout", "status", "deployment/coredns", "--namespace=kube-system")
@@ -77,19 +81,25 @@ def evicts_below(cluster: NodeCluster, spare: int) -> Iterator[None]:
 
     Each of them has the time to end that it asks for (a soft eviction).
     """
-    assert cluster.sandbox is not None
-    file = cluster.sandbox.folder / "kubelet.json"
-    usual = file.read_text()
     seasoned(cluster)
     summary = json.loads(cluster.kubectl("get", "--raw", f"/api/v1/nodes/{nodefiles.NODE}/proxy/stats/summary"))
     threshold = {"memory.available": str(summary["node"]["memory"]["availableBytes"] - spare)}
     soft = {"evictionSoft": threshold, "evictionSoftGracePeriod": dict.fromkeys(threshold, "1s")}
-    file.write_text(json.dumps(json.loads(usual) | soft | {"evictionMaxPodGracePeriod": 300}))
     try:
-        restart(cluster, "kubelet")
+        _configure_kubelet(cluster, soft | {"evictionMaxPodGracePeriod": 300})
         yield
     finally:
-        file.write_text(usual)
+        _configure_kubelet(cluster, {})
+
+
+def _configure_kubelet(cluster: NodeCluster, soft: dict[str, Any]) -> None:
+    """Gives the kubelet of our own node these limits at which it evicts pods softly, and no others of that kind."""
+    assert cluster.sandbox is not None
+    file = cluster.sandbox.folder / "kubelet.json"
+    before = json.loads(file.read_text())
+    wanted = {name: value for name, value in before.items() if name not in _SOFT_LIMITS} | soft
+    if wanted != before:
+        file.write_text(json.dumps(wanted))
         restart(cluster, "kubelet")
 
 

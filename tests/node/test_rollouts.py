@@ -18,8 +18,8 @@ from tests.node.traffic import KILLED_OUTRIGHT, STREAMS, Traffic, failures, reco
 
 SOURCE = f"pvc://models/{images.GGUF}"
 OTHER = f"pvc://models/{images.OTHER_GGUF}"
-# Uses 2 GiB, and says so by listening.
-HOG = "import socket, time; used = b'x' * (2 << 30); socket.create_server(('', 8080)); time.sleep(3600)"
+# Uses 2 GiB.
+HOG = "import time; used = b'x' * (2 << 30); time.sleep(3600)"
 NOTHING_LOST = "no failed request, no truncated stream"
 
 
@@ -140,7 +140,7 @@ def test_the_node_evicts_a_pod_for_its_memory(place: Place, results: Results) ->
         evicts_below(place.cluster, spare=1 << 30),
         undisturbed(place, results, "The node is short of memory, and its kubelet evicts a pod of two"),
     ):
-        place.start_client("hog", ["-c", HOG], port=8080, memory="4Gi")
+        place.start_client("hog", ["-c", HOG], memory="4Gi")
         until("the node to begin to evict a pod", lambda: eviction_begins(place), 120)
         place.kubectl("delete", "pod", "hog", "--now")
         until("the pod to be gone", lambda: evicted(place), 120)
