@@ -68,6 +68,7 @@ def kubelet(client_authority: Path, resolv: Path) -> str:
             "containerRuntimeEndpoint": f"unix://{CONTAINERD_SOCKET}",
             # It shares the disk with whatever else is on this machine, which is not its business.
             "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
+            "evictionPressureTransitionPeriod": "1s",
             "failCgroupV1": False,
             "failSwapOn": False,
             "imageGCHighThresholdPercent": 100,

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.cluster import build
-from tests.cluster.node import CNI_PLUGINS
+from tests.cluster.node import CNI_PLUGINS, OWN
 from tests.cluster.waiting import until
 
 START_SECONDS = 600.0
@@ -55,6 +55,8 @@ class Sandbox:
     def pid(self) -> int:
         """The id, on this machine, of the node's first process. Raises SandboxError where there is none."""
         with contextlib.suppress(OSError, ValueError, IndexError):
+            if not self._lock_is_held():  # an id that was written down may be another process's by now
+                raise SandboxError("no cluster runs here")
             parent = int((self.folder / "pid").read_text())
             return int(Path(f"/proc/{parent}/task/{parent}/children").read_text().split()[0])
         raise SandboxError("no cluster runs here")
@@ -105,13 +107,32 @@ class Sandbox:
     @contextlib.contextmanager
     def without(self, component: str) -> Iterator[None]:
         """A component is killed, and stays away for the length of a ``with``."""
-        hold = self.folder / "held" / component
-        hold.touch()
+        (self.folder / "held" / component).touch()
         try:
-            self.enter("pkill", "-KILL", "-x", component)
+            self.kill(component)
             yield
         finally:
-            hold.unlink()
+            self.release()
+
+    def kill(self, component: str) -> None:
+        """A component is killed; it is started again at once, unless it is held."""
+        self.enter("pkill", "-KILL", "-x", component)
+
+    def release(self) -> None:
+        """Lets every component run again that is held: by a test, or by one that did not live to let it go."""
+        for held in (self.folder / "held").iterdir():
+            held.unlink(missing_ok=True)
+
+    def path(self, on_node: str) -> Path:
+        """Where on this machine a file of the node's is, if it is in one of the folders that the node has to itself."""
+        for place, name in OWN.items():
+            if on_node.startswith(f"{place}/"):
+                return self.folder / name / on_node.removeprefix(f"{place}/")
+        raise SandboxError(f"{on_node} is no file of the node's own")
+
+    def process(self, component: str) -> str:
+        """The id, on the node, of a component's process. Raises SandboxError while there is none."""
+        return self.enter("pidof", component).strip()
 
     def import_image(self, archive: Path) -> None:
         """Gives the node the images of an archive as ``docker save`` writes it."""

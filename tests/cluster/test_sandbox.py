@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from tests.cluster import build, node, sandbox
 from tests.cluster.cluster import ExistingCluster
 from tests.cluster.sandbox import Sandbox, SandboxError
 from tests.cluster.waiting import until
+from tests.node import __main__ as main
 
 pytestmark = pytest.mark.timeout(3600)
 
@@ -111,3 +113,36 @@ def test_a_node_that_is_in_the_way_is_not_touched(tmp_path: Path, monkeypatch: p
     with pytest.raises(SandboxError, match="a kubelet runs on this machine"):
         Sandbox(tmp_path / "cluster").up()
     assert not (tmp_path / "cluster").exists()
+
+
+def test_what_a_run_that_was_cut_off_left_is_no_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "_control_groups", list)
+    left = Sandbox(tmp_path / "cluster")
+    (left.folder / "held").mkdir(parents=True)
+    (left.folder / "held" / "kube-apiserver").touch()
+    (left.folder / "lock").touch()
+    with subprocess.Popen(["sleep", "600"]) as other:
+        try:
+            # The number is another process's by now, one that has a child too.
+            (left.folder / "pid").write_text(str(os.getpid()))
+            assert not left.running
+            with pytest.raises(SandboxError, match="no cluster runs here"):
+                left.enter("kill", str(other.pid))
+            left.down()
+            assert other.poll() is None
+        finally:
+            other.kill()
+    assert not left.folder.exists()
+
+
+@pytest.mark.parametrize("skips", [False, True])
+def test_where_no_node_can_be_it_is_said_before_anything_is_built(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], skips: bool
+) -> None:
+    monkeypatch.setattr(Sandbox, "running", False)
+    monkeypatch.setattr(main, "obstacles", lambda: ["a node needs root"])
+    monkeypatch.setattr(main, "run", lambda *_: pytest.fail("nothing is built for a machine that is refused"))
+    monkeypatch.setattr(sys, "argv", ["tests.node", *(["--or-skip"] if skips else [])])
+    monkeypatch.delenv("INFERNO_TEST_USE_KUBECONFIG", raising=False)
+    assert main.main() == (0 if skips else 1)
+    assert f"{'skipped' if skips else 'error'}: a node needs root" in capsys.readouterr().err

@@ -13,9 +13,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from scripts import build_images
 from tests.cluster import build
 from tests.cluster.build import say_on_stderr
-from tests.cluster.sandbox import REPOSITORY, Sandbox, SandboxError
+from tests.cluster.sandbox import REPOSITORY, Sandbox, SandboxError, obstacles
 from tests.node import images, report
 
 
@@ -24,11 +25,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.node", description=(__doc__ or "").split(":")[0])
     parser.add_argument("--registry", help="what the images' names begin with, on somebody's cluster")
     parser.add_argument("--keep", action="store_true", help="leave our own cluster up")
+    parser.add_argument("--or-skip", action="store_true", help="where no node can be started, say why and end well")
     options, tests = parser.parse_known_args()
     theirs = os.environ.get("INFERNO_TEST_USE_KUBECONFIG") == "1"
     if theirs and not options.registry:
         parser.error("a cluster of yours needs --registry, to which you may push")
     sandbox = None if theirs else Sandbox()
+    if problems := lacks(sandbox):
+        for problem in problems:
+            say_on_stderr(f"{'skipped' if options.or_skip else 'error'}: {problem}")
+        return 0 if options.or_skip else 1
     try:
         return run(sandbox, options.registry or "localhost", tests)
     except (SandboxError, build.BuildError, subprocess.CalledProcessError) as error:
@@ -39,11 +45,23 @@ def main() -> int:
             sandbox.down()
 
 
+def lacks(sandbox: Sandbox | None) -> list[str]:
+    """Why the tests cannot be run here, before anything is built; empty if they can."""
+    problems = obstacles() if sandbox is not None and not sandbox.running else []
+    try:
+        build_images.find_builder()
+    except build_images.NoBuilderError as error:
+        problems.append(str(error))
+    return problems
+
+
 def run(sandbox: Sandbox | None, registry: str, tests: list[str]) -> int:
     """Builds, starts and tests; pytest's exit status."""
+    if sandbox is not None and not tests:
+        sandbox.down()  # what is left of a run that was cut off: a user finds a cluster without Inferno
     build.helm()
     own = {"INFERNO_TEST_NODE": "1", "INFERNO_TEST_REGISTRY": registry}
-    if sandbox is not None and not sandbox.running and not tests:
+    if sandbox is not None and not tests:
         # That a node comes and goes without a trace, before there is one to stay.
         _pytest(["tests/cluster/test_sandbox.py"], own, check=True)
     started = time.monotonic()

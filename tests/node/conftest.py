@@ -3,15 +3,17 @@
 import itertools
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cluster.sandbox import Sandbox
+from tests.node import evidence
 from tests.node.connect import NodeCluster, connect
 from tests.node.place import Place
 from tests.node.report import Results
+from tests.node.settling import settle
 
 RESULTS = Path(os.environ.get("INFERNO_TEST_RESULTS", "build/reliability.json"))
 _numbers = itertools.count(1)
@@ -29,11 +31,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name != "test_user_path.py")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Keeps what there is to know of a test that failed, before anything is tidied away."""
+    report = yield
+    fixtures = getattr(item, "funcargs", {})
+    if report.failed and "cluster" in fixtures:
+        folder = evidence.FOLDER / item.name
+        evidence.keep(folder, fixtures["cluster"], fixtures.get("place") or fixtures.get("user"))
+        report.sections.append(("evidence", str(folder)))
+    return report
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[NodeCluster]:
     """The cluster."""
     with connect() as connected:
         yield connected
+
+
+@pytest.fixture(autouse=True)
+def settled(request: pytest.FixtureRequest) -> None:
+    """Each test finds a cluster that is well, and leaves no load in the record of the next one."""
+    settle(request.getfixturevalue("cluster"))
+    for name in {"place", "user"} & set(request.fixturenames):
+        request.getfixturevalue(name).traffic.clear()
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,15 @@ def signal(sandbox: Sandbox, name: str, pod: dict[str, Any], role: Role) -> None
     os.kill(_find(pod["metadata"]["uid"], role), getattr(signals, f"SIG{name}"))
 
 
+def runs(pod: dict[str, Any]) -> bool:
+    """Whether the pod's server is there still; the API may have forgotten the pod before the node has ended it."""
+    try:
+        _find(pod["metadata"]["uid"], "main")
+    except SandboxError:
+        return False
+    return True
+
+
 def _find(uid: str, role: Role) -> int:
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):

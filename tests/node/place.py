@@ -5,15 +5,21 @@ import itertools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from tests.cluster import nodefiles
 from tests.cluster.waiting import until
 from tests.node import images
 from tests.node.connect import NodeCluster
 from tests.operator.namespace import Namespace
 
+if TYPE_CHECKING:
+    from tests.node.traffic import Traffic
+
 READY_SECONDS = 300.0
 CLAIM = "models"
+# More than a client uses: it is not the one that a node with too little memory ends first.
+CLIENT_MEMORY = "512Mi"
 # A probe that is answered late shows that the machine is busy, which is no fault; one that is answered wrong does not.
 _PROBE = {"timeoutSeconds": 60}
 _RUNTIME = {"name": "runtime", "readinessProbe": _PROBE, "livenessProbe": _PROBE}
@@ -30,6 +36,11 @@ class Place(Namespace):
 
     cluster: NodeCluster
 
+    def __init__(self, cluster: NodeCluster, name: str) -> None:
+        super().__init__(cluster, name)
+        self.traffic: list[Traffic] = []
+        """The loads of the test that runs."""
+
     def url(self, model: str = "tiny") -> str:
         """Where clients in the cluster find a model."""
         return f"http://{model}.{self.name}.svc:8000/v1"
@@ -43,6 +54,11 @@ class Place(Namespace):
             return
         copy = f"import subprocess; subprocess.run(['cp', '-r', '{images.MODELS}/.', '/claim'], check=True)"
         self.run_client(["-c", copy], claim=name)
+
+    def folder_of(self, claim: str) -> str:
+        """Where on our own node the volume of a claim is."""
+        volume: str = self.get("pvc", claim)["spec"]["volumeName"]
+        return f"{nodefiles.VOLUMES}/{volume.removeprefix('node-')}"
 
     def apply(self, *objects: dict[str, Any]) -> None:
         """Applies objects of this namespace, server-side."""
@@ -92,9 +108,12 @@ class Place(Namespace):
         self.kubectl("delete", "job", name, "--wait=false")
         return printed
 
-    def start_client(self, name: str, command: Sequence[str], port: int | None = None) -> None:
+    def start_client(
+        self, name: str, command: Sequence[str], port: int | None = None, memory: str = CLIENT_MEMORY
+    ) -> None:
         """Starts a pod that runs Python, and waits until it does, and until it answers on ``port``."""
         spec = self._client(command, None)
+        spec["containers"][0]["resources"] = {"requests": {"memory": memory}}
         if port is not None:
             spec["containers"][0]["readinessProbe"] = {"tcpSocket": {"port": port}, "periodSeconds": 1}
         self.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec})
@@ -117,6 +136,7 @@ class Place(Namespace):
             "name": "client",
             "image": images.reference(self.cluster.registry, "client"),
             "args": list(command),
+            "resources": {"requests": {"memory": CLIENT_MEMORY}},
             "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         }
         spec: dict[str, Any] = {

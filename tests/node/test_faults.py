@@ -5,40 +5,51 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from inferno_operator.api import names
 from tests.cluster.sandbox import Sandbox
 from tests.cluster.waiting import until
 from tests.node import harmed, images
 from tests.node.connect import NodeCluster
-from tests.node.place import UNLIMITED, Place
+from tests.node.place import CLAIM, UNLIMITED, Place
 from tests.node.report import Results
-from tests.node.traffic import Request, Traffic, recovery
+from tests.node.settling import answers, restart, seasoned
+from tests.node.traffic import KILLED_OUTRIGHT, STREAMS, Request, Traffic, failures, recovery
+from tests.stepped.clock import SteppedClock
 
 SOURCE = f"pvc://models/{images.GGUF}"
-STREAMS = 8
 AWAY_SECONDS = 60.0
+# Prints when, by its own clock, a model makes an answer.
+MADE = """
+import httpx, sys
+body = {"model": sys.argv[2], "prompt": "Once", "max_tokens": 1}
+print(httpx.post(sys.argv[1] + "/completions", json=body, timeout=60).raise_for_status().json()["created"])
+"""
 
 
 @pytest.fixture
 def model(place: Place) -> None:
-    """One pod of a model, whose engine may stand still for 5 seconds."""
+    """One pod of a model, to which nothing has happened yet, and whose engine may stand still for 5 seconds."""
     place.serve_model("tiny", SOURCE, replicas=1, **(UNLIMITED | {"engine": {"stallSeconds": 5}}))
+    if place.restarts():  # the kubelet makes the containers of such a pod wait longer and longer
+        (pod,) = place.pods()
+        place.kubectl("delete", "pod", pod["metadata"]["name"], "--now")
+        place.until_ready()
 
 
-def harm(place: Place, fault: Callable[[], object], streams: int = STREAMS) -> tuple[list[Request], float]:
-    """The streams of a load during which a fault happens, once all is well again; and when it happened."""
-    with Traffic(place, streams=streams) as traffic:
-        fault()
+def harm(place: Place, fault: Callable[[], object]) -> tuple[list[Request], float]:
+    """The streams of a load that a fault breaks, once all is well again; and when it happened."""
+    with Traffic(place) as traffic:
         moment = traffic.now()
-        traffic.until_flowing(since=moment, streams=streams)
-        return traffic.stop(), moment
-
-
-def failures(requests: list[Request]) -> list[str]:
-    """How those ended that were not answered whole."""
-    return [each.outcome for each in requests if not each.complete]
+        fault()
+        traffic.until_felt()
+        traffic.until_flowing(since=traffic.now())
+        requests = traffic.stop()
+    place.until_ready()
+    return requests, moment
 
 
 def only(requests: list[Request], *beginnings: str) -> bool:
@@ -48,18 +59,26 @@ def only(requests: list[Request], *beginnings: str) -> bool:
     return True
 
 
+def ended_with_the_engine(requests: list[Request]) -> None:
+    """Each stream was told once that its engine is gone: by an event, or where it had not begun, by the answer itself.
+
+    Until the engine is there again whoever asks is told to come back, and where that takes long the pod is not ready, and
+    nobody takes new connections.
+    """
+    assert only(requests, "error event: engine_restarted", "status 500", "status 503", "refused")
+    told = [each for each in failures(requests) if "engine_restarted" in each]
+    assert 0 < len(told) <= STREAMS
+    assert all("engine_restarted" in each for each in failures(requests) if each.startswith("status 500"))
+
+
 @pytest.mark.usefixtures("model")
 def test_the_engine_is_killed(place: Place, sandbox: Sandbox, results: Results) -> None:
-    title, outcome = (
-        "The engine's process is killed",
-        "running streams end with an error event; the container stays, and serves again",
-    )
+    title = "The engine's process is killed"
+    outcome = "running streams end with an error; the container stays, and serves again"
     with results.row("fault", title, outcome) as row:
         (pod,) = place.pods()
         requests, moment = harm(place, lambda: harmed.signal(sandbox, "KILL", pod, "engine"))
-        assert 0 < sum(each.startswith("error event") for each in failures(requests)) <= 2 * STREAMS
-        # A pod whose engine is away for long is not ready, and then nobody takes new connections.
-        assert only(requests, "error event", "status 503", "refused")
+        ended_with_the_engine(requests)
         assert place.restarts() == 0
         row.recovered(recovery(requests, moment))
         row.figures["requests that failed"] = str(len(failures(requests)))
@@ -68,16 +87,12 @@ def test_the_engine_is_killed(place: Place, sandbox: Sandbox, results: Results) 
 @pytest.mark.usefixtures("model")
 def test_the_engine_stands_still(place: Place, sandbox: Sandbox, results: Results) -> None:
     title = "The engine's process stands still (SIGSTOP), `stallSeconds: 5`"
-    with results.row(
-        "fault", title, "running streams end with an error event; it is replaced, and serves again"
-    ) as row:
+    outcome = "running streams end with an error; the engine is replaced, the container stays"
+    with results.row("fault", title, outcome) as row:
         (pod,) = place.pods()
         requests, moment = harm(place, lambda: harmed.signal(sandbox, "STOP", pod, "engine"))
-        assert 0 < sum(each.startswith("error event") for each in failures(requests)) <= 2 * STREAMS
-        # A pod whose engine is away for long is not ready, and then nobody takes new connections. Streams that had not
-        # begun are answered with the error itself.
-        assert only(requests, "error event", "status 500", "status 503", "refused")
-        assert all("engine_restarted" in each for each in failures(requests) if each.startswith("status 500"))
+        ended_with_the_engine(requests)
+        assert place.restarts() == 0
         row.recovered(recovery(requests, moment))
 
 
@@ -87,9 +102,7 @@ def test_the_server_is_killed(place: Place, sandbox: Sandbox, results: Results) 
     with results.row("fault", title, outcome) as row:
         (pod,) = place.pods()
         requests, moment = harm(place, lambda: harmed.signal(sandbox, "KILL", pod, "main"))
-        assert failures(requests)
         assert only(requests, "cut", "refused")
-        place.until_ready()
         assert place.restarts() == 1
         row.recovered(recovery(requests, moment))
 
@@ -100,52 +113,68 @@ def test_the_only_pod_is_killed(place: Place, results: Results) -> None:
         (pod,) = place.pods()
         kill = ("delete", "pod", pod["metadata"]["name"], "--grace-period=0", "--force")
         requests, moment = harm(place, lambda: place.kubectl(*kill))
-        # It is told to end a moment before it is killed, and may say so to those that come in between.
-        assert only(requests, "cut", "refused", "status 503")
-        place.until_ready()
+        assert only(requests, *KILLED_OUTRIGHT)
         row.recovered(recovery(requests, moment))
 
 
 @pytest.mark.usefixtures("model")
 def test_the_shim_of_a_pod_is_killed(place: Place, sandbox: Sandbox, results: Results) -> None:
     title = "The containerd-shim of the pod is killed"
-    with results.row("fault", title, "connections break; the kubelet makes the pod's containers anew") as row:
+    outcome = "connections break or fall silent, as when a machine dies; the kubelet makes the pod's containers anew"
+    with results.row("fault", title, outcome) as row:
         (pod,) = place.pods()
         requests, moment = harm(place, lambda: harmed.signal(sandbox, "KILL", pod, "shim"))
-        assert only(requests, "cut", "refused", "error event")
-        place.until_ready()
+        assert only(requests, *KILLED_OUTRIGHT)
         row.recovered(recovery(requests, moment))
 
 
 @pytest.mark.parametrize("component", ["kubelet", "kube-proxy"])
-@pytest.mark.usefixtures("model")
+@pytest.mark.usefixtures("model", "sandbox")
 def test_a_component_of_the_node_is_killed(
-    component: str, place: Place, sandbox: Sandbox, cluster: NodeCluster, results: Results
+    component: str, place: Place, cluster: NodeCluster, results: Results
 ) -> None:
-    with results.row("fault", f"The {component} is killed", "no failed request, no truncated stream") as row:
-
-        def kill() -> None:
-            sandbox.enter("pkill", "-KILL", "-x", component)
-
-        requests, _ = harm(place, kill)
+    title = f"The {component} is killed"
+    with results.row("fault", title, "no failed request, no truncated stream") as row, Traffic(place) as traffic:
+        seasoned(cluster)
+        restart(cluster, component)
+        traffic.until_flowing(since=traffic.now())
+        requests = traffic.stop()
         assert failures(requests) == []
-        cluster.kubectl("wait", "--for=condition=Ready", "node", "--all", "--timeout=120s", timeout=130)
-        place.until_ready()
+        assert place.restarts() == 0
         row.figures["streams"] = str(len(requests))
 
 
-@pytest.mark.usefixtures("model")
-def test_containerd_is_killed(place: Place, sandbox: Sandbox, results: Results) -> None:
+@pytest.mark.parametrize("seconds", [-86_400.0, 86_400.0], ids=["back", "ahead"])
+def test_the_clock_of_a_pod_is_set(place: Place, sandbox: Sandbox, results: Results, seconds: float) -> None:
+    title = f"The clock of the only pod is set {'ahead' if seconds > 0 else 'back'} by a day"
+    with results.row("fault", title, "no failed request, no truncated stream") as row:
+        clock = SteppedClock(sandbox.path(place.folder_of(CLAIM)), seen_as=Path(names.MODELS_DIRECTORY))
+        env = [{"name": name, "value": value} for name, value in clock.environment.items()]
+        place.serve_model("tiny", SOURCE, replicas=1, **(UNLIMITED | {"env": env}))
+        before = place.restarts()
+        with Traffic(place) as traffic:
+            clock.step(seconds)
+            traffic.until_flowing(since=traffic.now())
+            said = place.run_client(["-c", MADE, place.url(), "tiny"])
+            assert float(said) == pytest.approx(time.time() + seconds, abs=600), "the clock was set"
+            requests = traffic.stop()
+        assert failures(requests) == []
+        assert place.restarts() == before
+        row.figures["streams"] = str(len(requests))
+
+
+@pytest.mark.usefixtures("model", "sandbox")
+def test_containerd_is_killed(place: Place, cluster: NodeCluster, results: Results) -> None:
     # While a node's runtime is down Kubernetes calls the node, and so its pods, not ready: on the only node nobody is left
     # to take new connections.
-    title, outcome = (
-        "The containerd of the only node is killed",
-        "no truncated stream; new connections are refused for a moment",
-    )
-    with results.row("fault", title, outcome) as row:
-        requests, moment = harm(place, lambda: sandbox.enter("pkill", "-KILL", "-x", "containerd"))
+    title = "The containerd of the only node is killed"
+    outcome = "no truncated stream; new connections may be refused for a moment"
+    with results.row("fault", title, outcome) as row, Traffic(place) as traffic:
+        moment = traffic.now()
+        restart(cluster, "containerd")
+        traffic.until_flowing(since=traffic.now())
+        requests = traffic.stop()
         assert only(requests, "refused")
-        place.until_ready()
         assert place.restarts() == 0
         row.recovered(recovery(requests, moment))
 
@@ -156,7 +185,7 @@ def test_the_operators_leader_is_killed(place: Place, sandbox: Sandbox, cluster:
     with results.row("fault", title, outcome) as row:
         holder = leader(cluster)
         pod = cluster.get("pod", holder, "--namespace=inferno-system")
-        with Traffic(place, streams=STREAMS) as traffic:
+        with Traffic(place) as traffic:
             harmed.signal(sandbox, "KILL", pod, "main")
             moment = time.monotonic()
             place.model("later", SOURCE, replicas=0)
@@ -180,7 +209,7 @@ def test_the_api_server_is_away(place: Place, sandbox: Sandbox, cluster: NodeClu
         "The API server is away for a minute",
         "no failed request, no truncated stream; then the operator acts again",
     )
-    with results.row("fault", title, outcome) as row, Traffic(place, streams=STREAMS) as traffic:
+    with results.row("fault", title, outcome) as row, Traffic(place) as traffic:
         with sandbox.without("kube-apiserver"):
             time.sleep(AWAY_SECONDS)  # this is the fault, and not a wait for something
         until("the API server", lambda: answers(cluster), 120)
@@ -192,14 +221,6 @@ def test_the_api_server_is_away(place: Place, sandbox: Sandbox, cluster: NodeClu
         assert failures(requests) == []
         row.figures["streams"] = str(len(requests))
     place.kubectl("delete", "im/later")
-
-
-def answers(cluster: NodeCluster) -> bool:
-    """Whether there is an API server."""
-    try:
-        return cluster.kubectl("get", "--raw", "/readyz") == "ok"
-    except Exception:
-        return False
 
 
 def test_a_limit_of_memory_that_is_too_small(place: Place, results: Results) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from inferno_runtime.models.source import DEFAULT_MODEL
-from tests.cluster import nodefiles
 from tests.cluster.sandbox import Sandbox
 from tests.cluster.waiting import until
 from tests.node import images
@@ -31,12 +30,6 @@ def endpoint(place: Place) -> Iterator[str]:
 def fetched(endpoint: str, **more: str) -> dict[str, Any]:
     """The model of a bucket."""
     return {"source": f"s3://models/{images.GGUF}", "endpoint": endpoint, **more}
-
-
-def folder_of(place: Place, claim: str) -> str:
-    """Where on the node the volume of a claim is."""
-    volume: str = place.get("pvc", claim)["spec"]["volumeName"]
-    return f"{nodefiles.VOLUMES}/{volume.removeprefix('node-')}"
 
 
 def said(place: Place, model: str) -> str:
@@ -79,7 +72,7 @@ def test_the_volume_is_full(place: Place, sandbox: Sandbox, endpoint: str, resul
     )
     with results.row("fault", title, outcome):
         place.claim("small", filled=False)
-        folder = folder_of(place, "small")
+        folder = place.folder_of("small")
         sandbox.enter("mount", "-t", "tmpfs", "-o", "size=3m,mode=0777", "tmpfs", folder)
         place.model("crowded", model=fetched(endpoint), storage={"claimName": "small"})
         condition = place.until_condition("Ready", "False", "DiskFull", "crowded", READY_SECONDS)
@@ -96,7 +89,7 @@ def test_a_cached_file_is_corrupted(place: Place, sandbox: Sandbox, endpoint: st
         spec: dict[str, Any] = {"model": fetched(endpoint, sha256=DIGEST), "storage": {"claimName": "cache"}}
         place.model("pinned", **spec)
         place.until_ready("pinned")
-        folder = f"{folder_of(place, 'cache')}/blobs"
+        folder = f"{place.folder_of('cache')}/blobs"
         (blob,) = sandbox.enter("find", folder, "-type", "f", "-size", "+4M").split()
         sandbox.enter("dd", "if=/dev/zero", f"of={blob}", "bs=4096", "seek=500", "count=1", "conv=notrunc")
         assert sandbox.enter("sha256sum", blob).split()[0] != DIGEST

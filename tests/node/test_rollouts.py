@@ -9,28 +9,30 @@ import pytest
 from scripts import build_images
 from tests.cluster.sandbox import Sandbox
 from tests.cluster.waiting import until
-from tests.node import images
+from tests.node import harmed, images
 from tests.node.conftest import helm
 from tests.node.place import UNLIMITED, Place
 from tests.node.report import Results
-from tests.node.traffic import Traffic, recovery
+from tests.node.settling import evicts_below
+from tests.node.traffic import KILLED_OUTRIGHT, STREAMS, Traffic, failures, recovery
 
-STREAMS = 8
 SOURCE = f"pvc://models/{images.GGUF}"
 OTHER = f"pvc://models/{images.OTHER_GGUF}"
+# Uses 2 GiB.
+HOG = "import time; used = b'x' * (2 << 30); time.sleep(3600)"
 NOTHING_LOST = "no failed request, no truncated stream"
 
 
 @contextlib.contextmanager
 def undisturbed(place: Place, results: Results, title: str) -> Iterator[None]:
     """What is done in the block costs none of 8 streams anything; it goes into the report."""
-    with results.row("rollout", title, NOTHING_LOST) as row, Traffic(place, streams=STREAMS) as traffic:
+    with results.row("rollout", title, NOTHING_LOST) as row, Traffic(place) as traffic:
         began = traffic.now()
         yield
         over = traffic.now()
-        traffic.until_flowing(since=over, streams=STREAMS)
+        traffic.until_flowing(since=over)
         requests = traffic.stop()
-        assert traffic.failures(requests) == []
+        assert failures(requests) == []
         row.recovered(over - began)
         row.figures["streams"] = str(len(requests))
         row.figures["the longest wait for a first token"] = (
@@ -129,21 +131,50 @@ def test_a_pod_is_evicted(place: Place, results: Results) -> None:
         place.until_ready()
 
 
+@pytest.mark.usefixtures("sandbox")
+def test_the_node_evicts_a_pod_for_its_memory(place: Place, results: Results) -> None:
+    # Of all pods these use the most beyond what they ask for.
+    modest = UNLIMITED | {"resources": {"requests": {"memory": "64Mi"}}}
+    place.serve_model("tiny", SOURCE, replicas=2, **modest)
+    with (
+        evicts_below(place.cluster, spare=1 << 30),
+        undisturbed(place, results, "The node is short of memory, and its kubelet evicts a pod of two"),
+    ):
+        place.start_client("hog", ["-c", HOG], memory="4Gi")
+        until("the node to begin to evict a pod", lambda: eviction_begins(place), 120)
+        place.kubectl("delete", "pod", "hog", "--now")
+        until("the pod to be gone", lambda: evicted(place), 120)
+        place.until_ready()
+    (gone,) = evicted(place)
+    place.kubectl("delete", "pod", gone)
+
+
+def eviction_begins(place: Place) -> bool:
+    """Whether the node has said that it evicts a pod, which it does first."""
+    return bool(place.list_all("events", "--field-selector=reason=Evicted"))
+
+
+def evicted(place: Place) -> list[str]:
+    """The pods that the node has evicted."""
+    return [pod["metadata"]["name"] for pod in place.pods() if pod["status"].get("reason") == "Evicted"]
+
+
 @pytest.mark.usefixtures("two")
-def test_a_pod_is_killed_outright(place: Place, results: Results) -> None:
+def test_a_pod_is_killed_outright(place: Place, sandbox: Sandbox, results: Results) -> None:
     title, outcome = (
         "A pod of two is killed (no grace)",
         "its own streams end with an error that clients see; no others",
     )
-    with results.row("rollout", title, outcome) as row, Traffic(place, streams=STREAMS) as traffic:
+    with results.row("rollout", title, outcome) as row, Traffic(place) as traffic:
+        victim = place.pods()[0]
         began = traffic.now()
-        victim = place.pods()[0]["metadata"]["name"]
-        place.kubectl("delete", "pod", victim, "--grace-period=0", "--force")
+        place.kubectl("delete", "pod", victim["metadata"]["name"], "--grace-period=0", "--force")
         place.until_ready()
-        traffic.until_flowing(since=traffic.now(), streams=STREAMS)
+        until("the node to have ended it", lambda: not harmed.runs(victim))
+        traffic.until_flowing(since=traffic.now())
         requests = traffic.stop()
-        failures = traffic.failures(requests)
-        assert all(failure.startswith("cut") for failure in failures if not failure.startswith("refused")), failures
-        assert len(failures) <= STREAMS
+        failed = failures(requests)
+        assert all(each.startswith(KILLED_OUTRIGHT) for each in failed), failed
+        assert len(failed) <= STREAMS
         row.recovered(recovery(requests, began))
-        row.figures["streams"] = f"{len(requests)}, of which {len(failures)} were cut"
+        row.figures["streams"] = f"{len(requests)}, of which {len(failed)} failed"

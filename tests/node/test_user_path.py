@@ -39,7 +39,7 @@ while True:
                     print(time.time()), sys.exit()
     except httpx.HTTPError:
         pass
-    time.sleep(0.02)
+    time.sleep(0.1)  # more often would take the time of those that it asks
 """
 
 

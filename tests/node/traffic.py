@@ -4,13 +4,17 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
+from tests.cluster.cluster import KubectlError
 from tests.cluster.waiting import until
 from tests.node.place import Place
 
 PORT = 8080
-_CLOCK_SAMPLES = 5
+STREAMS = 8
+# How streams end whose pod is killed: it is told to end a moment before, and may say so to those that come in between.
+KILLED_OUTRIGHT = ("cut", "refused", "status 503", "error event: engine_unavailable")
+_CLOCK_SAMPLES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +35,18 @@ class Request:
 class Traffic:
     """A pod that keeps so many streams of a model going; for the length of a ``with``."""
 
-    def __init__(self, place: Place, model: str = "tiny", streams: int = 8) -> None:
-        self._place = place
+    def __init__(self, place: Place, model: str = "tiny", streams: int = STREAMS) -> None:
+        self._place, self._streams = place, streams
         self.name = f"load-{model}"
         self._arguments = [place.url(model), model, str(streams)]
-        self.requests: Sequence[Request] = ()
+        self._ahead = 0.0
+        self.record: dict[str, Any] = {}
+        """What the load generator told last: its clock, how many streams ended how, and each one's times."""
+        place.traffic.append(self)
 
-    def __enter__(self) -> "Traffic":
+    def __enter__(self) -> Self:
         self._place.start_client(self.name, ["/opt/client/load.py", *self._arguments], port=PORT)
+        self._ahead = min(map(self._difference, range(_CLOCK_SAMPLES)))[1]
         self.until_flowing()
         return self
 
@@ -46,16 +54,22 @@ class Traffic:
         self._place.kubectl("delete", "pod", self.name, "--grace-period=0", "--force", "--ignore-not-found")
 
     def now(self) -> float:
-        """The load generator's clock; it may run on another machine."""
-        return float(self._ask("now")["now"])
+        """The load generator's clock, which may be another machine's."""
+        return time.time() + self._ahead
 
-    def until_flowing(self, since: float = 0.0, streams: int = 8) -> None:
-        """Waits until so many streams that started after ``since`` have ended well."""
+    def until_flowing(self, since: float = 0.0) -> None:
+        """Waits until as many streams as run at once, begun after ``since`` and after the last failure, ended well."""
 
         def flows() -> bool:
-            return sum(each.complete and each.start > since for each in self.so_far()) >= streams
+            requests = self.so_far()
+            begin = max([since, *(each.end for each in requests if not each.complete)])
+            return sum(each.complete and each.start > begin for each in requests) >= self._streams
 
         until("answers to flow", flows, 300)
+
+    def until_felt(self) -> None:
+        """Waits until a stream has failed."""
+        until("a stream to fail", lambda: failures(self.so_far()), 120)
 
     def so_far(self) -> list[Request]:
         """The streams that have ended."""
@@ -65,9 +79,12 @@ class Traffic:
         """Lets all streams come to their end, starts no more, and returns them all."""
         return _requests(self._ask("stop"))
 
-    def failures(self, requests: Sequence[Request]) -> list[str]:
-        """How those ended that were not answered whole."""
-        return [each.outcome for each in requests if not each.complete]
+    def _difference(self, _: int) -> tuple[float, float]:
+        """How long asking took, and by how much the load generator's clock is ahead of ours."""
+        before = time.time()
+        there = float(self._ask("now")["now"])
+        after = time.time()
+        return after - before, there - (before + after) / 2
 
     def _ask(self, what: str) -> dict[str, Any]:
         path = f"/api/v1/namespaces/{self._place.name}/pods/{self.name}:{PORT}/proxy/{what}"
@@ -75,12 +92,18 @@ class Traffic:
         def answer() -> dict[str, Any] | None:
             try:
                 answered: dict[str, Any] = json.loads(self._place.cluster.kubectl("get", "--raw", path))
-            except Exception:
+            except (KubectlError, ValueError):
                 time.sleep(0.5)
                 return None
+            self.record = answered
             return answered
 
         return until(f"the load generator's /{what}", answer, 300)
+
+
+def failures(requests: Sequence[Request]) -> list[str]:
+    """How those ended that were not answered whole."""
+    return [each.outcome for each in requests if not each.complete]
 
 
 def _requests(told: dict[str, Any]) -> list[Request]:

@@ -122,6 +122,26 @@ def test_what_has_begun_ends_well(slots: str) -> None:
     assert json.loads(found["whole"].body)["usage"]["completion_tokens"] == 300
 
 
+def test_a_server_that_is_to_leave_answers_until_it_is_ended() -> None:
+    with ServerProcess() as server:
+        kept = connect(server)
+        kept.sendall(head(method="GET", path="/v1/models"))
+        assert kept.recv(65536).startswith(b"HTTP/1.1 200 ")
+        server.signal(signal.SIGUSR1)
+        eventually(lambda: server.client.get("/health/ready").status_code == 503, "the server says so")
+        assert json.loads(ask(server, get("/health")).body)["status"] == "leaving"
+        assert ask(server, get("/health/live")).status == 200
+        # Whoever still comes is answered, and comes back to somebody else.
+        kept.sendall(request(GOOD).replace(b"Connection: close\r\n", b""))
+        with kept:
+            (answer,) = answers(read(kept))
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        chat = _post("/v1/chat/completions", {"model": MODEL, "messages": MESSAGES, "stream": True, **LONG})
+        assert events(ask(server, chat))[-1] == "[DONE]"
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+
+
 def test_nothing_new_begins() -> None:
     with ServerProcess() as server:
         held = hold(server)

@@ -1,10 +1,13 @@
 """From flags and resources to a configuration."""
 
+import os
 import re
+import signal
 from pathlib import Path
 
 import pytest
 
+from inferno_runtime import cli
 from inferno_runtime.backends.base import AdapterFile, ModelError
 from inferno_runtime.cli import configuration, main, parser
 from inferno_runtime.config import AdapterConfig, EngineConfig, ListenConfig, ModelConfig, RuntimeConfig, ServerConfig
@@ -208,3 +211,15 @@ def test_a_task_and_a_pooling_on_the_command_line(capsys: pytest.CaptureFixture[
 def test_a_flag_of_several_values_is_repeated() -> None:
     config = configured("serve", "--allowed-origins", "https://a.example", "--allowed-origins", "*")
     assert config.server.allowed_origins == ("https://a.example", "*")
+
+
+def test_who_leaves_tells_the_containers_first_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[int] = []
+    monkeypatch.setattr(cli, "_SERVER", os.getpid())
+    before = signal.signal(signal.SIGUSR1, lambda number, _: told.append(number))
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main(["leave", "--seconds=0"])
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert (ended.value.code, told) == (0, [signal.SIGUSR1])

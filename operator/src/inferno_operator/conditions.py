@@ -330,7 +330,7 @@ def _resources_fit(outcome: Outcome) -> Verdict:
         return Verdict(RESOURCES_FIT, "Unknown", "NotInspected", "no pod has read the model's header yet")
     given = resources.given_memory(outcome.spec)
     if given is None:
-        message = f"each pod asks for the memory that the model needs, {explain(need)}"
+        message = f"each pod asks for the memory that the model needs or more, {explain(need)}"
         return Verdict(RESOURCES_FIT, "True", "SetFromModel", message)
     if given < need.total:
         message = (

@@ -1,13 +1,17 @@
 """The memory that a pod is given: what the spec says, else what the model was found to need."""
 
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from inferno_operator import quantity
 from inferno_operator.api.types import InfernoModelSpec
 from inferno_runtime.models.facts import ModelFacts
 from inferno_runtime.models.need import MemoryNeed, memory_need
 from inferno_runtime.units import MIB
+
+# A pod whose model is not known yet asks for this. One that needs no more is never made anew only to ask for less, so a
+# small model is started once.
+_LEAST_REQUEST: Final = 512 * MIB
 
 
 def needed(spec: InfernoModelSpec, facts: ModelFacts | None) -> MemoryNeed | None:
@@ -31,12 +35,17 @@ def render(spec: InfernoModelSpec, facts: ModelFacts | None) -> dict[str, Any]:
     a pod for.
     """
     given = spec.resources.wire() if spec.resources else {}
-    need = needed(spec, facts)
-    if need is None or given_memory(spec) is not None:
+    if given_memory(spec) is not None:
         return given
-    return given | {"requests": {**given.get("requests", {}), "memory": quantity_of(need)}}
+    need = needed(spec, facts)
+    request = max(need.total if need else 0, _LEAST_REQUEST)
+    return given | {"requests": {**given.get("requests", {}), "memory": _quantity(request)}}
 
 
 def quantity_of(need: MemoryNeed) -> str:
     """The memory as a resource gives it."""
-    return f"{need.total // MIB}Mi"
+    return _quantity(need.total)
+
+
+def _quantity(size: int) -> str:
+    return f"{size // MIB}Mi"

@@ -5,7 +5,10 @@ The flags are made from the fields of the configuration, so that each knob is de
 
 import argparse
 import asyncio
+import os
+import signal
 import sys
+import time
 import types
 import typing
 from pathlib import Path
@@ -29,6 +32,7 @@ from inferno_runtime.config import (
 from inferno_runtime.fetch.arguments import add_commands
 from inferno_runtime.resource import ResourceError, explain, load
 
+_SERVER = 1  # the id of a container's first process
 _TERMINATION_LOG = Path("/dev/termination-log")  # where a kubelet looks for a container's last words
 
 
@@ -76,6 +80,13 @@ def parser() -> argparse.ArgumentParser:
     _add_flags(run, ListenConfig, "listening")
     _add_flags(run, ServerConfig, "server")
     add_commands(commands)
+    leave = commands.add_parser(
+        "leave",
+        help="tell the server of this container that it will be ended",
+        description="Tell the server, the container's first process, that it will be ended, and wait. It says that it is "
+        "not ready, and goes on answering until all have heard of it. For a pod's preStop hook.",
+    )
+    leave.add_argument("--seconds", type=float, default=0.0, help="how long to wait")
     return root
 
 
@@ -84,6 +95,10 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser().parse_args(argv)
     if arguments.command in ("fetch", "fetch-adapters", "inspect"):
         sys.exit(_fetch_command(arguments))
+    if arguments.command == "leave":
+        os.kill(_SERVER, signal.SIGUSR1)
+        time.sleep(arguments.seconds)
+        sys.exit(0)
     try:
         stated = configuration(arguments)
         config = _fetched(stated)

@@ -15,7 +15,10 @@ from threading import Thread
 import httpx
 
 PROMPT = {"role": "user", "content": "Tell me a story."}
-TIMEOUT = httpx.Timeout(120, connect=20)
+# Every other stream is long enough to be there while a pod leaves.
+TOKENS = (48, 640)
+# Where a pod's network goes before its processes do, nobody tells its clients that nothing more will come.
+TIMEOUT = httpx.Timeout(120, connect=20, read=20)
 
 
 class Load:
@@ -36,7 +39,7 @@ class Load:
         while not self.stopping:
             seen: dict[str, object] = {"start": time.time(), "first": None}
             try:
-                seen["outcome"] = await self._ask(client, seen)
+                seen["outcome"] = await self._ask(client, seen, TOKENS[number % len(TOKENS)])
             except (httpx.HTTPError, httpx.StreamError) as error:
                 told = "cut" if seen["first"] else "refused"
                 seen["outcome"] = f"{told}: {type(error).__name__} {error}".strip()
@@ -45,9 +48,9 @@ class Load:
             if seen["outcome"] != "complete":
                 await asyncio.sleep(0.1)  # what is down is asked ten times a second, not a thousand
 
-    async def _ask(self, client: httpx.AsyncClient, seen: dict[str, object]) -> str:
-        """One stream to its end: ``complete``, or what was wrong with it."""
-        body = {"model": self._model, "stream": True, "max_tokens": 96, "messages": [PROMPT]}
+    async def _ask(self, client: httpx.AsyncClient, seen: dict[str, object], tokens: int) -> str:
+        """One stream of so many tokens to its end: ``complete``, or what was wrong with it."""
+        body = {"model": self._model, "stream": True, "max_tokens": tokens, "ignore_eos": True, "messages": [PROMPT]}
         finished = None
         async with client.stream("POST", f"{self._url}/chat/completions", json=body) as answer:
             if answer.status_code != 200:

@@ -99,6 +99,15 @@ def test_a_large_gain_needs_no_second_look_when_the_time_is_up() -> None:
     assert machine.choose().threads == 2
 
 
+@pytest.mark.parametrize(("content", "measurements"), [(10.0, 1), (0.01, 5)], ids=["fast enough", "not so"])
+def test_nobody_waits_for_what_nobody_would_notice(content: float, measurements: int) -> None:
+    machine = Machine(lambda c, n: 2 - c.flash_attention)
+    result = choose(machine.measure, ALL, budget=3.0, clock=lambda: machine.now, content=content)
+    assert result.measurements == measurements
+    assert result.flash_attention is (measurements == 1)
+    assert result.rates
+
+
 def test_what_is_decided_is_not_measured() -> None:
     among = options(8, flash_attention=False, threads=3, micro_batch=64)
     machine = Machine(lambda c, n: 1.0)
@@ -152,7 +161,18 @@ def test_two_models_of_one_name_are_told_apart_in_the_cache(tmp_path: Path) -> N
 
 def test_nothing_is_written_among_the_programs_own_files() -> None:
     model = Path(tuning.__file__).parents[1] / "models" / "m.gguf"
-    assert [file.parent.name for file in tuning.places(model, {})] == ["tuning"]
+    assert {file.parent.name for file in tuning.places(model, {})} == {"tuning"}
+
+
+def test_where_there_is_no_home_temporary_files_are_used(tmp_path: Path) -> None:
+    """As in a pod, whose model lies read-only and whose user has none."""
+    (tmp_path / "file").touch()
+    home, temporary = tmp_path / "file" / "home", tmp_path / "tmp"
+    files = tuning.places(tmp_path / "file" / "m.gguf", {"HOME": str(home), "TMPDIR": str(temporary)})
+    written = remember(files, FACTS, CHOSEN)
+    assert written is not None
+    assert temporary in written.parents
+    assert recall(files, key(FACTS), ALL) == CHOSEN
 
 
 @pytest.mark.parametrize(

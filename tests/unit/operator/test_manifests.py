@@ -336,6 +336,15 @@ def test_memory_follows_from_the_model(spec: dict[str, Any], expected: dict[str,
     assert deployment["spec"]["template"]["spec"]["containers"][0]["resources"] == expected
 
 
+def test_a_small_model_is_not_started_twice() -> None:
+    """What a pod asks for before its model is known and afterwards is the same, so there is nothing to roll out."""
+    small = FACTS.model_copy(update={"size_bytes": 2**22, "context_length": 1024, "cache_values_per_token": 2**10})
+    unknown, known = (manifests.pod_template(model(), IMAGE, facts) for facts in (None, small))
+    assert unknown == known
+    assert unknown["spec"]["containers"][0]["resources"] == {"requests": {"memory": "512Mi"}}
+    assert manifests.pod_template(model(), IMAGE, FACTS) != unknown
+
+
 def test_what_prepares_takes_no_device() -> None:
     resources = containers(EVERYTHING)["inspect"]["resources"]
     assert resources == {"requests": {"cpu": 2, "memory": "1Gi"}, "limits": {"memory": "2Gi"}}

@@ -3,11 +3,14 @@
 import asyncio
 import gc
 import time
+from functools import partial
 
 import pytest
 
 from inferno_runtime.openai.errors import ApiError
+from inferno_runtime.server import limits as limits_module
 from inferno_runtime.server.limits import Account, Accounts, Limits, Meter, Store
+from inferno_runtime.server.windows import Windows
 
 pytestmark = pytest.mark.asyncio
 
@@ -16,10 +19,11 @@ NONE = Limits(requests=0, tokens=0, connections=0)
 
 
 class Clock:
-    """The time of day, as the test says."""
+    """The time that has gone by, as the test says, and the time of day, which may be set to anything."""
 
     def __init__(self) -> None:
         self.now = 1_700_000_000.0
+        self.step = 0.0
 
     def __call__(self) -> float:
         return self.now
@@ -28,7 +32,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(time, "time", clock)
+    monkeypatch.setattr(time, "time", lambda: clock.now + clock.step)
+    monkeypatch.setattr(limits_module, "Windows", partial(Windows, clock=clock))
     return clock
 
 
@@ -113,6 +118,17 @@ async def test_prompts_at_once_take_no_more_than_there_is() -> None:
     assert sum(outcome is None for outcome in outcomes) == 3
     assert all(isinstance(outcome, ApiError) for outcome in outcomes if outcome is not None)
     assert remaining(await begun(own))[1] == 100
+
+
+@pytest.mark.parametrize("step", [-86_400.0, 86_400.0], ids=["back", "ahead"])
+async def test_a_minute_lasts_a_minute_when_the_clock_is_set(clock: Clock, step: float) -> None:
+    own = account(Limits(requests=1, tokens=0, connections=0))
+    await begun(own)
+    clock.now += 20
+    clock.step = step
+    assert (await refused(Meter(own))).headers["Retry-After"] == "40"
+    clock.now += 40
+    await begun(own)
 
 
 async def test_a_prompt_that_is_too_long_costs_nothing(clock: Clock) -> None:

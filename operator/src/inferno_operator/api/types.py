@@ -158,7 +158,7 @@ class Placement(Config):
     resources: Resources | None = Field(
         None,
         description="What each pod asks for and may use. Default: nothing is limited, and as much memory is asked for as the "
-        "model was found to need.",
+        "model was found to need, 512 MiB at least.",
     )
     resource_claims: DeviceClaims | None = Field(
         None, description="Claims of devices (dynamic resource allocation) for the runtime's container. Default: none."

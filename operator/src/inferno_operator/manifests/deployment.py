@@ -18,12 +18,14 @@ RESIZABLE: Final = ("cpu", "memory")
 # for one that hangs.
 STARTUP_SECONDS: Final = 1800
 _PROBE_SECONDS: Final = 5
+_UNREADY_PROBES: Final = 2
 # How long a model that has loaded may wait for its first request.
 _STARTUP_PROBE_SECONDS: Final = 1
 # What is left to the process after its drain: to say goodbye to the last client and to free the memory.
 _GRACE_BEYOND_DRAIN_SECONDS: Final = 10
 # A pod on its way out still gets new requests until every node has heard of it; only then may it begin to refuse them.
-_PRE_STOP_SECONDS: Final = 5
+# Of a pod that is deleted they hear at once, and of one that its node evicts only when its probes have failed.
+_PRE_STOP_SECONDS: Final = _PROBE_SECONDS * _UNREADY_PROBES + 3
 _EVERY_INTERFACE: Final = "0.0.0.0"  # noqa: S104  # the pod's, and nobody else's
 
 
@@ -115,10 +117,10 @@ def _container(model: Model, default_image: str, facts: ModelFacts | None) -> di
         ],
         "ports": [{"name": names.PORT_NAME, "containerPort": names.PORT, "protocol": "TCP"}],
         "startupProbe": _probe("/health/ready", STARTUP_SECONDS // _STARTUP_PROBE_SECONDS, _STARTUP_PROBE_SECONDS),
-        "readinessProbe": _probe("/health/ready", failures=2),
+        "readinessProbe": _probe("/health/ready", failures=_UNREADY_PROBES),
         # The runtime starts a dead engine again by itself; only when that does not help is the pod beyond help.
         "livenessProbe": _probe("/health/live", failures=6),
-        "lifecycle": {"preStop": {"sleep": {"seconds": _PRE_STOP_SECONDS}}},
+        "lifecycle": {"preStop": {"exec": {"command": ["inferno", "leave", f"--seconds={_PRE_STOP_SECONDS}"]}}},
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,

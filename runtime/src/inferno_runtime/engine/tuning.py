@@ -116,8 +116,11 @@ def choose(
     *,
     budget: float,
     clock: Callable[[], float],
+    content: float = 0.0,
 ) -> Tuning:
     """Find the best of the options within about `budget` seconds.
+
+    content: seconds; where a typical request takes no longer with the default, that is kept, and nobody waits for more.
 
     measure: returns the `Rates` of a candidate, or None when these cannot be had within so many seconds or at all.
 
@@ -142,6 +145,8 @@ def choose(
 
     leader = among.default
     best = rates_of(leader) if rivals else None
+    if best and best.seconds <= content:
+        rivals = []
     for knob, value in rivals:
         if best is None and knob != "threads":
             break
@@ -178,34 +183,42 @@ def key(facts: Mapping[str, object]) -> str:
 def places(model: Path, environment: Mapping[str, str]) -> list[Path]:
     """The files in which tunings of a model may be remembered, the preferred one first.
 
-    Beside the model, so that whoever mounts the same volume finds it; else in the user's cache. The model that comes with
-    this package is no reason to write among a program's own files.
+    Beside the model, so that whoever mounts the same volume finds it; else in the user's cache; else among temporary files,
+    which in a pod outlive the engine and its container. The model that comes with this package is no reason to write among
+    a program's own files.
     """
+    temporary = Path(environment.get("TMPDIR") or "/tmp")  # noqa: S108  # what it says is only ever one of the options
     cache = Path(environment.get("XDG_CACHE_HOME") or Path(environment.get("HOME") or "/tmp") / ".cache")  # noqa: S108
     path = model.absolute()
     own = hashlib.sha256(str(path).encode()).hexdigest()[:8]
-    cached = cache / "inferno" / "tuning" / f"{model.name}-{own}.json"
+    cached = [place / "inferno" / "tuning" / f"{model.name}-{own}.json" for place in (cache, temporary)]
     if Path(__file__).resolve().parents[1] in path.resolve().parents:
-        return [cached]
-    return [path.with_name(f"{model.name}.tuning.json"), cached]
+        return cached
+    return [path.with_name(f"{model.name}.tuning.json"), *cached]
+
+
+def parse(entry: Mapping[str, Any], among: Options) -> Tuning:
+    """A tuning from JSON. Raises KeyError, TypeError or ValueError where it makes no sense, or is none of the options."""
+    rates = entry["rates"]
+    return Tuning(
+        among.flash_attention[among.flash_attention.index(entry["flashAttention"])],
+        among.threads[among.threads.index(entry["threads"])],
+        among.micro_batch[among.micro_batch.index(entry["microBatch"])],
+        None if rates is None else Rates(*(float(rates[field]) for field in Rates._fields)),
+        int(entry["measurements"]),
+        float(entry["seconds"]),
+    )
 
 
 def recall(files: Sequence[Path], name: str, among: Options) -> Tuning | None:
     """The tuning of that name, if a file has one that makes sense."""
     for file in files:
         try:
-            entry = _entries(file)[name]["tuning"]
-            rates = Rates(*(float(entry["rates"][field]) for field in Rates._fields))
-            return Tuning(
-                among.flash_attention[among.flash_attention.index(entry["flashAttention"])],
-                among.threads[among.threads.index(entry["threads"])],
-                among.micro_batch[among.micro_batch.index(entry["microBatch"])],
-                rates,
-                int(entry["measurements"]),
-                float(entry["seconds"]),
-            )
+            tuning = parse(_entries(file)[name]["tuning"], among)
         except (KeyError, TypeError, ValueError):  # no such entry, or one that is not ours
             continue
+        if tuning.rates:
+            return tuning
     return None
 
 

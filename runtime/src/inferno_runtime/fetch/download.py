@@ -231,7 +231,8 @@ class _Transfer:
         """Nobody fetches gigabytes once more only to find the same wrong digest."""
         record = self._cache.read("rejected", self._rejection)
         same = (record.get("etag"), record.get("total")) == (etag, total)
-        if record and same and time.time() - float(record.get("at", 0)) < REJECTION_SECONDS:
+        # A record from the future was written before the clock was set back, and says nothing of how old it is.
+        if record and same and 0 <= time.time() - float(record.get("at", 0)) < REJECTION_SECONDS:
             raise self._mismatch(str(record.get("sha256")))
 
     def _take(self, answer: Answer) -> None:

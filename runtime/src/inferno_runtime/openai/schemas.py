@@ -290,7 +290,7 @@ class ModelHealth(msgspec.Struct, frozen=True):
 class Health(msgspec.Struct, frozen=True):
     """The answer of `/health`; one model stands in the object itself, several in `models`."""
 
-    status: Literal["healthy", "loading", "unhealthy", "draining"]
+    status: Literal["healthy", "loading", "unhealthy", "leaving", "draining"]
     version: str
     uptime_seconds: float
     reason: str | UnsetType = UNSET
@@ -305,5 +305,5 @@ class Health(msgspec.Struct, frozen=True):
 class Probe(msgspec.Struct, frozen=True):
     """The answer of `/health/live` and `/health/ready`."""
 
-    status: Literal["healthy", "loading", "unhealthy", "draining", "live", "dead"]
+    status: Literal["healthy", "loading", "unhealthy", "leaving", "draining", "live", "dead"]
     reason: str | UnsetType = UNSET

@@ -1,6 +1,7 @@
 """What the handlers of one server share."""
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -33,6 +34,7 @@ class Context:
     access: Access
     profiles: Profiles = field(default_factory=Profiles)
     responses: ResponseStore = field(init=False)
+    began: float = field(default_factory=time.monotonic)  # when it started, by the clock that nobody sets
     tracer: Tracer | None = None  # None while requests are not traced
     in_flight: set[RequestHandler] = field(default_factory=set)
     sockets: set[Socket] = field(default_factory=set)

@@ -25,7 +25,7 @@ class HealthHandler(BaseHandler):
         body: dict[str, object] = {
             "status": status,
             "version": VERSION,
-            "uptime_seconds": round(time.time() - context.started, 3),
+            "uptime_seconds": round(time.monotonic() - context.began, 3),
         }
         if reason:
             body["reason"] = reason
@@ -83,6 +83,8 @@ def readiness(handler: BaseHandler) -> tuple[str, str]:
     registry = handler.context.registry
     if registry.draining:
         return "draining", "The server is shutting down."
+    if registry.leaving:
+        return "leaving", "The server will be ended soon."
     waiting = [served for served in registry if not served.ready]
     if not waiting:
         return "healthy", ""

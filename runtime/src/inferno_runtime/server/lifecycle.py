@@ -25,6 +25,7 @@ from inferno_runtime.server.transport import affordable_connections
 from inferno_runtime.worker.client import EngineClient
 
 _log = logging.getLogger(__name__)
+_LEAVING_SECONDS = 60.0  # from the announcement of the end to the end, at most
 _LAST_WORDS_SECONDS = 2.0  # for the error events of streams that were cut off
 
 
@@ -53,6 +54,7 @@ class Server:
         self._context = Context(config, registry, metrics, time.time(), Access(config.server), tracer=tracer)
         self._reloader = Reloader(origin, self._context) if origin is not None else None
         self._http: HTTPServer = http_server(application(self._context), affordable_connections())
+        self._staying: asyncio.TimerHandle | None = None  # until it is clear that the announced end does not come
         self._end = asyncio.Event()  # set by the first signal
         self._at_once = asyncio.Event()  # set by the second
 
@@ -61,6 +63,7 @@ class Server:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
+        loop.add_signal_handler(signal.SIGUSR1, self._leave)
         watching = [asyncio.create_task(self._context.access.watch())]
         if self._reloader is not None:
             watching.append(asyncio.create_task(self._reloader.watch()))
@@ -121,6 +124,26 @@ class Server:
         self._context.registry.draining = True
         # And each is its connection's last.
         self._http.conn_params.no_keep_alive = True
+
+    def _leave(self) -> None:
+        """Go on answering, but tell everybody to go elsewhere: the process is about to be ended.
+
+        Who sends requests here hears of that by and by: a load balancer asks whether we are ready every few seconds.
+        """
+        _log.info("leaving: not ready any more, and each answer is its connection's last")
+        self._context.registry.leaving = True
+        self._http.conn_params.no_keep_alive = True
+        if self._staying is not None:
+            self._staying.cancel()
+        self._staying = asyncio.get_running_loop().call_later(_LEAVING_SECONDS, self._stay)
+
+    def _stay(self) -> None:
+        """Whoever announced the end has thought better of it, or was ended himself before he came to it."""
+        registry = self._context.registry
+        registry.leaving = False
+        if not registry.draining:
+            _log.warning("still here, and ready again")
+            self._http.conn_params.no_keep_alive = False
 
     async def _drain(self) -> None:
         """Let running requests end."""

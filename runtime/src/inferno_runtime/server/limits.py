@@ -1,7 +1,7 @@
 """How much each caller may ask for: requests and tokens a minute, and connections at once.
 
-A caller's minute begins with the first that it asks for, and everything counts into it until it ends. Counting is the
-`limits` library's, in this process's memory or in a Redis that several servers share.
+A caller's minute begins with the first that it asks for, and everything counts into it until it ends. Counters are this
+process's own, or stand in a Redis that several servers share.
 
 A prompt that exceeds what is left is refused and costs nothing. What is generated is counted as it is made, and is not
 cut short: it may exceed what was left, and then nothing is admitted for the rest of the minute.
@@ -14,13 +14,15 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, Protocol
 from weakref import WeakValueDictionary
-
-from limits.aio.storage import MemoryStorage, RedisStorage, Storage
 
 from inferno_runtime.openai import errors
 from inferno_runtime.server.auth import AccessError
+from inferno_runtime.server.windows import Windows
+
+if TYPE_CHECKING:
+    from limits.aio.storage import RedisStorage
 
 _log = logging.getLogger(__name__)
 
@@ -28,8 +30,6 @@ WINDOW_SECONDS = 60
 _STORE_SECONDS = 0.25  # that a shared store is waited for
 _RETRY_SECONDS = 5.0  # before one that failed is tried again
 _STORE_CONNECTIONS = 16
-
-_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,40 +59,58 @@ class Window:
         return max(math.ceil(self.reset - time.time()), 1)
 
 
+class Counters(Protocol):
+    """Counters that end with their minute."""
+
+    async def add(self, key: str, amount: int) -> tuple[int, float]:
+        """Add to a counter, which begins its minute if it had none. Returns its value and the seconds that it has left."""
+        ...
+
+    async def read(self, key: str) -> tuple[int, float]:
+        """The same of a counter as it stands; no seconds are left where it has no minute."""
+        ...
+
+
+class _Shared:
+    """Counters in a Redis."""
+
+    def __init__(self, storage: "RedisStorage") -> None:
+        self._storage = storage
+
+    async def add(self, key: str, amount: int) -> tuple[int, float]:
+        return await self._storage.incr(key, WINDOW_SECONDS, amount=amount), await self._left(key)
+
+    async def read(self, key: str) -> tuple[int, float]:
+        return await self._storage.get(key), await self._left(key)
+
+    async def _left(self, key: str) -> float:
+        return max(await self._storage.get_expiry(key) - time.time(), 0.0)
+
+
 class Store:
-    """Counters that end with their minute: shared while their store can be reached, this process's own otherwise."""
+    """Counters that are shared while their store can be reached, and this process's own otherwise."""
 
     def __init__(self, url: str | None = None) -> None:
         """url: of a Redis. Raises `AccessError` where it is none; whether it answers is seen later."""
-        self._own: Storage = MemoryStorage()
-        self._shared: Storage | None = None
+        self._own = Windows(WINDOW_SECONDS)
+        self._shared = None if url is None else _Shared(_redis(url))
         self._lost = False
         self._retry_at = 0.0  # on the loop's clock
-        if url is not None:
-            self._shared = _redis(url)
 
     async def add(self, key: str, amount: int) -> tuple[int, float]:
         """Add to a counter, which begins its minute if it had none. Returns its value and when it ends, in Unix time."""
-
-        async def work(storage: Storage) -> tuple[int, float]:
-            return await storage.incr(key, WINDOW_SECONDS, amount=amount), await storage.get_expiry(key)
-
-        return await self._do(work)
+        return await self._do(lambda counters: counters.add(key, amount))
 
     async def read(self, key: str) -> tuple[int, float]:
         """The same of a counter as it stands; the time is now where it has no minute."""
+        return await self._do(lambda counters: counters.read(key))
 
-        async def work(storage: Storage) -> tuple[int, float]:
-            return await storage.get(key), await storage.get_expiry(key)
-
-        return await self._do(work)
-
-    async def _do(self, work: Callable[[Storage], Awaitable[_Result]]) -> _Result:
+    async def _do(self, work: Callable[[Counters], Awaitable[tuple[int, float]]]) -> tuple[int, float]:
         now = asyncio.get_running_loop().time()
         if self._shared is not None and now >= self._retry_at:
             try:
                 async with asyncio.timeout(_STORE_SECONDS):
-                    result = await work(self._shared)
+                    value, left = await work(self._shared)
             except Exception as error:  # whatever it is: no request fails because it could not be counted together
                 self._retry_at = now + _RETRY_SECONDS
                 if not self._lost:
@@ -102,11 +120,13 @@ class Store:
                 if self._lost:
                     _log.info("the limits' store answers again")
                 self._lost = False
-                return result
-        return await work(self._own)
+                return value, time.time() + left
+        value, left = await work(self._own)
+        return value, time.time() + left
 
 
-def _redis(url: str) -> Storage:
+def _redis(url: str) -> "RedisStorage":
+    from limits.aio.storage import RedisStorage
     from redis.asyncio import BlockingConnectionPool  # only where it is wanted: it takes memory
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff

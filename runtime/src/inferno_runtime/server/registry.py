@@ -216,10 +216,11 @@ class Offer:
 
 
 class Registry:
-    """All models. `draining` is set once, when the server must not take requests any more."""
+    """All models. `leaving` is set when requests should go elsewhere, `draining` when none is taken any more."""
 
     def __init__(self, engines: Sequence[Engine], max_sequences: int) -> None:
         """Raises `ModelError` where two models go by one name."""
+        self.leaving = False
         self.draining = False
         self._served = [Served(engine, max_sequences) for engine in engines]
         self._by_name: dict[str, Offer] = {}

@@ -68,7 +68,7 @@ def run(connection: Connection) -> None:
 def serve_generation(connection: Connection, load: Load) -> None:
     """Load a model that generates and run sequences on it until the socket ends. Raises `ModelError`."""
     config = EngineConfig.model_validate(load.engine)
-    tuner = StartTuner(Path(load.path), config)
+    tuner = StartTuner(Path(load.path), config, load.tuning)
     backend = load_backend(load.path, config, tuner, load.adapters, load.projector)
     draft = load_draft(config, backend)
     for adapter in range(len(load.adapters), -1, -1):

@@ -103,6 +103,21 @@ class EngineClient:
 
     async def start(self) -> None:
         """Load the model and wait until it has answered a token. Raises `ModelError`."""
+        process = await EngineProcess.spawn()  # its interpreter starts while we look at the files
+        try:
+            await self._look_at_files()
+        except BaseException:
+            process.kill_now()
+            await process.kill()
+            raise
+        await self._launch(process)
+        self._tasks = [
+            asyncio.create_task(self._supervise(), name=f"engine {self.name}"),
+            asyncio.create_task(self._watch(), name=f"watch {self.name}"),
+        ]
+
+    async def _look_at_files(self) -> None:
+        """What the server itself has to know of the model. Raises `ModelError`."""
         source = await asyncio.to_thread(locate, self.served.model)
         hold(source)
         self._path = str(source)
@@ -128,11 +143,6 @@ class EngineClient:
         if draft is not None:
             await asyncio.to_thread(check_vocabulary, draft, self.tokenizer.pieces)
             self.draft = draft.name
-        await self._launch()
-        self._tasks = [
-            asyncio.create_task(self._supervise(), name=f"engine {self.name}"),
-            asyncio.create_task(self._watch(), name=f"watch {self.name}"),
-        ]
 
     async def submit(
         self,
@@ -331,14 +341,17 @@ class EngineClient:
     def _set_state(self, state: EngineState, reason: str = "") -> None:
         self.state, self.state_reason = state, reason
 
-    async def _launch(self) -> None:
-        """Start a process and wait until it is ready. Raises `ModelError`."""
-        self._process = process = await EngineProcess.spawn()
+    async def _launch(self, process: EngineProcess) -> None:
+        """Have a process load the model, and wait until it is ready. Raises `ModelError`."""
+        self._process = process
         vocabulary = self._vocabulary()
         tokens = vocabulary.tokens if self._task == "generate" else []
         engine = self.served.engine.wire()
         projector = None if self._projector is None else str(self._projector)
-        process.send(Load(self._path, engine, vocabulary.end_tokens, self._task, tokens, self._adapters, projector))
+        load = Load(
+            self._path, engine, vocabulary.end_tokens, self._task, tokens, self._adapters, projector, self.tuning
+        )
+        process.send(load)
         self._frames = process.frames()
         async for frames in self._frames:
             for frame in frames:
@@ -401,7 +414,7 @@ class EngineClient:
             self.stats.restarts += 1
             await asyncio.sleep(_RESTART_DELAYS[min(self._failures, len(_RESTART_DELAYS)) - 1])
             try:
-                await self._launch()
+                await self._launch(await EngineProcess.spawn())
             except ModelError as error:
                 reason = str(error)
                 logger.error("%s: %s", self.name, reason)

@@ -30,6 +30,7 @@ class Load(msgspec.Struct, frozen=True, array_like=True, tag=0):
     tokens: list[bytes] = []  # as grammars see them, for a model that generates
     adapters: tuple[AdapterFile, ...] = ()
     projector: str | None = None  # a path
+    tuning: dict[str, Any] = {}  # what the engine before this one was evaluated with; empty for a first one
 
 
 class Submit(msgspec.Struct, frozen=True, array_like=True, tag=1):

@@ -1,9 +1,11 @@
 """Settles what the hardware prefers: remembered from an earlier start, or measured now on the model itself."""
 
+import contextlib
 import dataclasses
 import logging
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +13,36 @@ from inferno_runtime.backends.base import Measurer, Setting
 from inferno_runtime.config import EngineConfig
 from inferno_runtime.cpu import IdleCores, cpu_facts, cpu_limit, cpu_quota
 from inferno_runtime.engine.threads import ThreadGovernor
-from inferno_runtime.engine.tuning import Options, Tuning, choose, fingerprint, key, options, places, recall, remember
+from inferno_runtime.engine.tuning import (
+    Options,
+    Tuning,
+    choose,
+    fingerprint,
+    key,
+    options,
+    parse,
+    places,
+    recall,
+    remember,
+)
 
 logger = logging.getLogger(__name__)
 
 BUDGET = 3.0  # seconds of measurement at a first start
+CONTENT = 0.25  # seconds of a typical request; of a model that is as small as that nobody would notice what is gained
 
 
 class StartTuner:
-    """Chooses the backend's settings when it loads. `tuning` is what was chosen."""
+    """Chooses the backend's settings when it loads. `tuning` is what was chosen.
 
-    def __init__(self, path: Path, config: EngineConfig) -> None:
+    ``before`` is what the engine had that this one takes the place of: who waits for it does not wait for measurements, and
+    the same seed gives the same answer.
+    """
+
+    def __init__(self, path: Path, config: EngineConfig, before: Mapping[str, Any] | None = None) -> None:
         self._path = path
         self._config = config
+        self._before = before or {}
         self.tuning: Tuning | None = None
 
     def __call__(self, measurer: Measurer, facts: dict[str, Any]) -> Setting:
@@ -31,6 +50,9 @@ class StartTuner:
         if self._config.tuning == "off":
             first = among.default
             self.tuning = Tuning(first.flash_attention, first.threads, first.micro_batch)
+            return self.tuning
+        with contextlib.suppress(KeyError, TypeError, ValueError):  # there was none
+            self.tuning = parse(self._before, among)
             return self.tuning
         facts |= {
             "model": fingerprint(self._path),
@@ -43,8 +65,8 @@ class StartTuner:
         tuning = recall(files, key(facts), among)
         if tuning is None:
             with measurer(among.default) as measure:
-                tuning = choose(measure, among, budget=BUDGET, clock=time.monotonic)
-            if tuning.measurements > _rivals(among):
+                tuning = choose(measure, among, budget=BUDGET, clock=time.monotonic, content=CONTENT)
+            if tuning.measurements > _rivals(among) or (tuning.rates and tuning.rates.seconds <= CONTENT):
                 remember(files, facts, tuning)
             else:
                 logger.info("there was not the time to measure everything: the next start tries again")
