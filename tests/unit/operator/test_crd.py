@@ -69,7 +69,7 @@ def test_kubectl_explain_reads_well(path: str) -> None:
 # What the resource counts in; a preference is a number from 1 to 100.
 _UNITS = re.compile(
     r"\b(bytes|KiB|MiB|(milli)?seconds|percent|tokens|sequences|requests|responses|streams|threads|layers|pods|values|"
-    r"multiples|unit|1 to 100)\b",
+    r"multiples|images|pixels|unit|1 to 100)\b",
     re.IGNORECASE,
 )
 
