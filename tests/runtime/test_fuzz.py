@@ -62,6 +62,8 @@ def examples(count: int) -> settings:
 def server() -> Iterator[ServerProcess]:
     # Small answers, however many are asked for.
     with ServerProcess("--context-length", "64", "--max-sequences", "4") as process:
+        # The process that compiles grammars stays from its first one on.
+        process.chat(response_format={"type": "json_object"}, max_tokens=1)
         yield process
 
 
