@@ -137,7 +137,7 @@ def test_a_preempted_sequence_tells_of_nothing_twice(cut: bool) -> None:
 
 
 def test_who_asks_for_nothing_pays_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inferno_runtime.engine.scheduler.Scored", None)  # calling it would fail
+    monkeypatch.setattr("inferno_runtime.engine.step.Scored", None)  # calling it would fail
     rig = Rig()
     rig.submit(1, [5, 6, 7])
     rig.run()

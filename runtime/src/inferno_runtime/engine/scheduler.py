@@ -13,15 +13,14 @@ and not tokens, since a token behind thousands of others costs many times what t
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inferno_runtime.backends.base import Backend, BackendError, Embeddings, OutOfMemory, Span
-from inferno_runtime.engine import scoring
 from inferno_runtime.engine.draft import accept
 from inferno_runtime.engine.evaluation import Evaluator
 from inferno_runtime.engine.images import Chunk, Gallery, piece
@@ -29,13 +28,13 @@ from inferno_runtime.engine.masking import Masker, Masks, Row
 from inferno_runtime.engine.prefill import PrefillBudget
 from inferno_runtime.engine.prefix_tree import BLOCK
 from inferno_runtime.engine.queue import rank
-from inferno_runtime.engine.request import Finished, FinishReason, Request, Scores, Started
+from inferno_runtime.engine.request import Finished, FinishReason, Request, Started
 from inferno_runtime.engine.roster import Roster
 from inferno_runtime.engine.sampling import Choice, SamplingError, sample
-from inferno_runtime.engine.scoring import Scored
 from inferno_runtime.engine.sequence import Sequence
 from inferno_runtime.engine.slots import SlotTable
 from inferno_runtime.engine.speculation import Speculation
+from inferno_runtime.engine.step import StepResult, allowed, next_span, positions, prompt_scores, scored
 from inferno_runtime.engine.store import PrefixStore
 from inferno_runtime.engine.threads import ThreadGovernor
 from inferno_runtime.engine.turns import Turns
@@ -46,17 +45,6 @@ _SMOOTHING = 0.2  # weight of the newest measurement
 _PATIENCE = 0.01  # seconds that a step without anything to evaluate waits for a grammar to be compiled
 
 _End = tuple[FinishReason, str | None]  # why a sequence ended, and a sentence where it was an error
-
-
-@dataclass(slots=True)
-class StepResult:
-    """What a step brought forth. `ids` and `tokens` run in parallel, in the order of generation."""
-
-    ids: list[int] = field(default_factory=list)
-    tokens: list[int] = field(default_factory=list)
-    started: list[Started] = field(default_factory=list)
-    finished: list[Finished] = field(default_factory=list)
-    scores: list[Scores] = field(default_factory=list)  # of those tokens whose sequences want them, and of prompts
 
 
 class Scheduler:
@@ -224,9 +212,9 @@ class Scheduler:
         while roster.running:
             batch = self._next_batch()
             self._settle_masks()
-            drafts = _allowed(batch, self.speculation.drafts(batch))
+            drafts = allowed(batch, self.speculation.drafts(batch))
             self._begin_masks(batch, drafts)
-            spans = [_next_span(seq, draft) for seq, draft in zip(batch, drafts, strict=True)]
+            spans = [next_span(seq, draft) for seq, draft in zip(batch, drafts, strict=True)]
             try:
                 logits = self._evaluator.decode(spans)
             except OutOfMemory:
@@ -293,7 +281,7 @@ class Scheduler:
             try:
                 self._rewind(seq)
                 self._begin_masks([seq], [[]])
-                logits = self._backend.evaluate([_next_span(seq, [])])
+                logits = self._backend.evaluate([next_span(seq, [])])
             except BackendError as own:
                 self._finish(seq, FinishReason.ERROR, f"The model could not be evaluated: {own}", sound=False)
             else:
@@ -368,7 +356,8 @@ class Scheduler:
             self._finish(seq, FinishReason.ERROR, f"The prompt could not be evaluated: {error}", sound=False)
             return
         if unscored:
-            self._score_prompt(seq, end, logits)
+            self._result.scores += prompt_scores(seq, end, logits)
+            seq.scored = end
         if not last:
             seq.position += count
             self._slots.index(seq)
@@ -404,14 +393,6 @@ class Scheduler:
             self._finish(seq, FinishReason.ERROR, f"The image could not be evaluated: {error}")
         return None
 
-    def _score_prompt(self, seq: Sequence, end: int, logits: NDArray[np.float32]) -> None:
-        """Score the prompt's tokens behind the cells up to `end`, of the last of which these are the logits."""
-        tokens = seq.request.prompt[end - len(logits) + 1 : end + 1]
-        seq.scored = end
-        if tokens:
-            rows = [scoring.Row(index, seq.request.top_scores or 0) for index in range(len(tokens))]
-            self._result.scores.append(Scored(logits, rows).scores(seq.id, 0, tokens, prompt=True))
-
     # What came of it
 
     def _begin_masks(self, batch: list[Sequence], drafts: list[list[int]]) -> None:
@@ -431,17 +412,17 @@ class Scheduler:
         masks: Iterable[Row] = repeat(None) if self._masks is None else self._masks.rows()
         choices = [
             Choice(seq.request.sampling, seq.history, draft[:ahead], self._banned(seq, ahead), mask)
-            for (seq, draft, ahead), mask in zip(_positions(batch, drafts), masks, strict=False)
+            for (seq, draft, ahead), mask in zip(positions(batch, drafts), masks, strict=False)
         ]
-        scored = _scored(logits, batch, drafts)
+        scores = scored(logits, batch, drafts)
         chosen = sample(logits, choices)
         start = 0
         for seq, draft in zip(batch, drafts, strict=True):
             sampled = chosen[start : start + len(draft) + 1]
             accepted, before = accept(draft, sampled), len(seq.tokens)
             end = self._say_all(seq, sampled[: accepted + 1])
-            if scored is not None and seq.request.top_scores is not None and len(seq.tokens) > before:
-                self._result.scores.append(scored.scores(seq.id, start, seq.tokens[before:]))
+            if scores is not None and seq.request.top_scores is not None and len(seq.tokens) > before:
+                self._result.scores.append(scores.scores(seq.id, start, seq.tokens[before:]))
             start += len(sampled)
             if draft:
                 self.speculation.observe(seq, len(draft), accepted)
@@ -492,30 +473,3 @@ class Scheduler:
             self._slots.release(seq, sound=sound)
         else:
             self._slots.forget_aside(seq)
-
-
-def _scored(logits: NDArray[np.float32], batch: list[Sequence], drafts: list[list[int]]) -> Scored | None:
-    """The rows of those sequences of a batch that want scores; None where none does."""
-    if all(seq.request.top_scores is None for seq in batch):
-        return None
-    tops = [seq.request.top_scores for seq, draft in zip(batch, drafts, strict=True) for _ in range(len(draft) + 1)]
-    return Scored(logits, [scoring.Row(index, top) for index, top in enumerate(tops) if top is not None])
-
-
-def _allowed(batch: list[Sequence], drafts: list[list[int]]) -> list[list[int]]:
-    """The drafts, as far as their sequences' grammars allow them."""
-    return [
-        seq.matching.allowed(draft) if draft and seq.matching is not None else draft
-        for seq, draft in zip(batch, drafts, strict=True)
-    ]
-
-
-def _positions(batch: list[Sequence], drafts: list[list[int]]) -> Iterator[tuple[Sequence, list[int], int]]:
-    """The rows of logits that a batch gives: the sequence, its draft, and how many tokens of it lie before."""
-    for seq, draft in zip(batch, drafts, strict=True):
-        for ahead in range(len(draft) + 1):
-            yield seq, draft, ahead
-
-
-def _next_span(seq: Sequence, draft: list[int]) -> Span:
-    return seq.span([seq.tokens[-1], *draft], 1 + len(draft))

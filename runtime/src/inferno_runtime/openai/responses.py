@@ -5,6 +5,7 @@ A stream has thousands of events a second, which differ in a few bytes: what the
 
 import secrets
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -50,7 +51,7 @@ class Result(NamedTuple):
     logprobs: dict[str, Any] | None = None
 
 
-class Answer:
+class Answer(ABC):
     """How one endpoint writes its answers; one object per request."""
 
     object = ""
@@ -107,20 +108,20 @@ class Answer:
         """What comes before the first event, if there is one. logprobs: of a prompt that is repeated."""
         return b""
 
+    @abstractmethod
     def piece(self, text: str) -> dict[str, Any]:
         """The part of a choice that carries text in a stream."""
-        raise NotImplementedError
 
+    @abstractmethod
     def nothing(self) -> dict[str, Any]:
         """The part of a choice in a stream's closing event."""
-        raise NotImplementedError
 
     def other(self, event: Event) -> dict[str, Any] | None:
         """The part of a choice that carries what is no text in a stream; None where nothing needs to be told."""
         return None
 
-    def _said(self, index: int, said: Said) -> dict[str, Any]:
-        raise NotImplementedError
+    @abstractmethod
+    def _said(self, index: int, said: Said) -> dict[str, Any]: ...
 
     def _envelope(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
         return {

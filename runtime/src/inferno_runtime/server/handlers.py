@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Coroutine
 from dataclasses import replace
 
@@ -69,16 +70,16 @@ class WorkHandler(BaseHandler):
         return replace(ended, model=work.model, fields={**work.log_fields, **ended.fields}, traced=work)
 
 
-class StreamedAnswer:
+class StreamedAnswer(ABC):
     """How the events of a stream are written."""
 
+    @abstractmethod
     def piece(self, index: int, piece: Piece) -> bytes:
         """The events for the next piece of a sequence; may be nothing."""
-        raise NotImplementedError
 
+    @abstractmethod
     def end(self, run: Run) -> bytes:
         """What closes the stream, when all its sequences have ended."""
-        raise NotImplementedError
 
 
 class RunHandler(WorkHandler):

@@ -17,7 +17,8 @@ from inferno_runtime.backends import load_backend
 from inferno_runtime.backends.base import Backend, BackendError, ModelError, Span
 from inferno_runtime.config import EngineConfig
 from inferno_runtime.engine.masking import Masker
-from inferno_runtime.engine.scheduler import Scheduler, StepResult
+from inferno_runtime.engine.scheduler import Scheduler
+from inferno_runtime.engine.step import StepResult
 from inferno_runtime.memory import give_back, memory_available
 from inferno_runtime.worker.connection import Connection
 from inferno_runtime.worker.draft import load_draft

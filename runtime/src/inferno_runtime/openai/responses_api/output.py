@@ -3,6 +3,7 @@
 The same object writes both kinds of answer. What happens is what a stream's events tell; the items are what is left.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
@@ -97,7 +98,7 @@ class Output:
             yield "output_item.done", {"output_index": part.index, "item": item}
 
 
-class _Part:
+class _Part(ABC):
     """An item that is being written."""
 
     prefix = ""
@@ -123,11 +124,11 @@ class _Part:
     def begin(self) -> Iterator[Happened]:
         yield "output_item.added", {"output_index": self.index, "item": self.item("in_progress", empty=True)}
 
-    def end(self) -> Iterator[Happened]:
-        raise NotImplementedError
+    @abstractmethod
+    def end(self) -> Iterator[Happened]: ...
 
-    def item(self, status: str, *, empty: bool = False) -> Kept:
-        raise NotImplementedError
+    @abstractmethod
+    def item(self, status: str, *, empty: bool = False) -> Kept: ...
 
 
 class _Text(_Part):
