@@ -58,6 +58,31 @@ def test_a_stream_is_the_whole_in_pieces(client: openai.OpenAI) -> None:
     assert final.incomplete_details.reason == "max_output_tokens"
 
 
+@pytest.mark.parametrize("tools", [[], [WEATHER]], ids=["plain", "read for calls"])
+def test_how_likely_the_tokens_were(client: openai.OpenAI, tools: list[Any]) -> None:
+    fields: dict[str, Any] = {
+        "tools": tools, "temperature": 0, "max_output_tokens": 40, "top_logprobs": 2,
+        "include": ["message.output_text.logprobs"],
+    }  # fmt: skip
+    whole = respond(client, STORY, **fields)
+    with client.responses.stream(model=MODEL, input=STORY, **fields) as stream:
+        deltas = [event for event in stream if event.type == "response.output_text.delta"]
+    (part,) = (part for item in whole.output if item.type == "message" for part in item.content)
+    assert part.type == "output_text"
+    assert part.logprobs is not None
+    assert b"".join(bytes(token.bytes) for token in part.logprobs).decode() == part.text
+    assert all(token.top_logprobs[0].token == token.token for token in part.logprobs)  # greedily
+    assert {len(token.top_logprobs) for token in part.logprobs} == {2}
+    streamed = [token for event in deltas for token in event.logprobs]
+    assert [token.token for token in streamed] == [token.token for token in part.logprobs]
+    assert [token.logprob for token in streamed] == pytest.approx([token.logprob for token in part.logprobs], abs=0.05)
+    # What was said goes on being a conversation.
+    again = respond(
+        client, [{"role": "user", "content": STORY}, *whole.output, {"role": "user", "content": "And then?"}]
+    )
+    assert again.output_text
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_tool_in_a_stored_conversation(client: openai.OpenAI, stream: bool) -> None:
     fields: Any = {"model": MODEL, "tools": [WEATHER], "temperature": 0}

@@ -59,12 +59,16 @@ class Golden:
     cut: bool = False
     thinks: bool = False
 
-    def parse(self, pieces: Iterable[str]) -> list[Event]:
-        """The events of this answer cut into these pieces."""
+    def parser(self) -> Parser:
+        """One that reads this answer."""
         ids = itertools.count()
         thinking = next((kind for mark, kind in THINKING.items() if mark in self.template), None)
         dialect = choose(self.template, knows_tools=True)
-        parser = Parser(dialect, TOOLBOX, thinking, thinks=self.thinks, new_id=lambda: f"call_{next(ids)}")
+        return Parser(dialect, TOOLBOX, thinking, thinks=self.thinks, new_id=lambda: f"call_{next(ids)}")
+
+    def parse(self, pieces: Iterable[str]) -> list[Event]:
+        """The events of this answer cut into these pieces."""
+        parser = self.parser()
         events = [event for piece in pieces for event in parser.feed(piece)]
         return joined([*events, *parser.finish(cut=self.cut)])
 

@@ -23,6 +23,7 @@ from inferno_runtime.chat.events import (
 )
 from inferno_runtime.openai import errors, requests
 from inferno_runtime.openai.errors import ApiError
+from inferno_runtime.openai.responses import Result
 from inferno_runtime.openai.responses_api import items
 from inferno_runtime.openai.responses_api.answer import Response, ResponseEvents, usage_of
 from inferno_runtime.openai.responses_api.convert import WORDS, chat_of
@@ -62,6 +63,8 @@ CHATS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"temperature": 0.5, "top_p": 0.25, "seed": 3, "priority": "low"},
         {"temperature": 0.5, "top_p": 0.25, "seed": 3, "priority": "low"},
     ),
+    "probabilities": ({"include": ["message.output_text.logprobs"]}, {"logprobs": True}),
+    "others' probabilities": ({"top_logprobs": 2}, {"logprobs": True, "top_logprobs": 2}),
     "nulls": ({"temperature": None, "tools": None, "text": None, "metadata": None}, {}),
     "an object": ({"text": {"format": {"type": "json_object"}}}, {"response_format": {"type": "json_object"}}),
     "a schema": (
@@ -140,8 +143,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "much metadata": ({"metadata": {str(number): "" for number in range(17)}}, "metadata"),
     "long metadata": ({"metadata": {"a": "x" * 513}}, "metadata"),
     "an unknown inclusion": ({"include": ["everything"]}, "include"),
-    "probabilities": ({"include": ["message.output_text.logprobs"]}, "include"),
-    "others' probabilities": ({"top_logprobs": 2}, "top_logprobs"),
+    "probabilities of too many": ({"top_logprobs": 21}, "top_logprobs"),
     "the background": ({"background": True}, "background"),
     "a conversation": ({"conversation": "conv_1"}, "conversation"),
     "a prompt": ({"prompt": {"id": "pmpt_1"}}, "prompt"),
@@ -281,7 +283,7 @@ def check_whole(whole: dict[str, Any], status: str) -> None:
 
 def test_a_response_that_is_made_at_once() -> None:
     response = responding(tools=[NOW])
-    response.say(Said("Hi", "Hm", [Call("call_1", "now", "{}")]), "tool_calls")
+    response.say(Result(Said("Hi", "Hm", [Call("call_1", "now", "{}")]), "tool_calls"))
     whole = response.object(usage_of(USAGE, 1))
     check_whole(whole, "completed")
     assert [item["type"] for item in whole["output"]] == ["reasoning", "message", "function_call"]
@@ -301,9 +303,39 @@ def output(call_id: str) -> dict[str, Any]:
     return {"type": "function_call_output", "call_id": call_id, "output": "12"}
 
 
+def test_how_likely_the_tokens_of_a_text_were() -> None:
+    def token(text: str, raw: list[int] | None) -> dict[str, Any]:
+        return {"token": text, "logprob": -1.5, "bytes": raw}
+
+    first, second = (
+        {**token(text, raw), "top_logprobs": [token("!", [33])]} for text, raw in [("Hi", [72, 105]), ("<s>", None)]
+    )
+    response = responding(top_logprobs=1)
+    events = ResponseEvents(response)
+    written = events.opening() + events.said([ReasoningDelta("Hm"), TextDelta("Hi")], None, [first])
+    written += events.said([TextDelta("!")], "stop", [second])
+    whole = response.object(usage_of(USAGE, 1))
+    told = read_events(written + events.closing(whole))
+    check_whole(whole, "completed")
+    # As OpenAI's document has it: an event's have no bytes, and an item's always do.
+    bare = [
+        {"token": text, "logprob": -1.5, "top_logprobs": [{"token": "!", "logprob": -1.5}]} for text in ("Hi", "<s>")
+    ]
+    deltas = [event["logprobs"] for event in told if event["type"] == "response.output_text.delta"]
+    assert deltas == [bare[:1], bare[1:]]
+    assert [event["logprobs"] for event in told if event["type"] == "response.output_text.done"] == [bare]
+    kept = [first, {**second, "bytes": []}]
+    assert whole["output"][1]["content"][0]["logprobs"] == kept
+    assert whole["top_logprobs"] == 1
+    at_once = responding(top_logprobs=1)
+    at_once.say(Result(Said("Hi!", "Hm"), "stop", None, [first, second]))
+    assert at_once.output.items[1]["content"][0]["logprobs"] == kept
+    assert "logprobs" not in at_once.output.items[0]["content"][0]
+
+
 def test_a_call_that_is_cut_off_is_not_complete() -> None:
     response = responding(tools=[NOW])
-    response.say(Said(calls=[Call("call_1", "now", "{}"), Call("call_2", "now", '{"a')]), "length")
+    response.say(Result(Said(calls=[Call("call_1", "now", "{}"), Call("call_2", "now", '{"a')]), "length"))
     assert [item["status"] for item in response.output.items] == ["completed", "incomplete"]
 
 

@@ -29,6 +29,10 @@ class Logprobs:
         """Those of a piece of the text of the sequence of that index; None where they are not asked for."""
         return None if self._job.logprobs is None else self._write(self._behind_echo(index, scores))
 
+    def of_spoken(self, scores: Iterable[Score]) -> list[Object]:
+        """Those of tokens that are text, as a chat has them; nothing where they are not asked for."""
+        return [] if self._job.logprobs is None else _chat_tokens(scores, self._tokenizer)
+
     def of_echo(self, index: int, known: Known) -> Object | None:
         """Those of a prompt that is repeated. known: from its second token on."""
         return self._write(self._of_prompt(index, known)) if self._job.score_prompt else None
@@ -41,14 +45,19 @@ class Logprobs:
         return self._write([*prompt, *self._behind_echo(index, scores)])
 
     def _of_prompt(self, index: int, known: Known) -> list[Score]:
-        tokens = self._job.prompts[index]
-        offsets = offsets_in(self._job.echo_of(index), tokens, self._tokenizer)
+        tokens, text = self._job.prompts[index], self._job.echo_of(index)
+        offsets = offsets_in(text, tokens, self._tokenizer)
+        ends = [*offsets[1:], len(text)]
         told: list[tuple[float | None, Sequence[tuple[int, float]]]] = [(None, ()), *known]
-        return [Score(*row) for row in zip(tokens, offsets, *zip(*told, strict=True), strict=True)]
+        return [Score(*row) for row in zip(tokens, offsets, ends, *zip(*told, strict=True), strict=True)]
 
     def _behind_echo(self, index: int, scores: Iterable[Score]) -> Iterable[Score]:
         before = len(self._job.echo_of(index))
-        return (score._replace(offset=score.offset + before) for score in scores) if before else scores
+        return (
+            (score._replace(offset=score.offset + before, end=score.end + before) for score in scores)
+            if before
+            else scores
+        )
 
     def _write(self, scores: Iterable[Score]) -> Object:
         return (chat_logprobs if self._chat else completion_logprobs)(scores, self._tokenizer)
@@ -56,14 +65,7 @@ class Logprobs:
 
 def chat_logprobs(scores: Iterable[Score], tokenizer: Tokenizer) -> Object:
     """The shape of `/v1/chat/completions`."""
-    content = [
-        {
-            **_chat_token(score.token, score.logprob or 0.0, tokenizer),
-            "top_logprobs": [_chat_token(token, logprob, tokenizer) for token, logprob in score.top],
-        }
-        for score in scores
-    ]
-    return {"content": content, "refusal": None}
+    return {"content": _chat_tokens(scores, tokenizer), "refusal": None}
 
 
 def completion_logprobs(scores: Iterable[Score], tokenizer: Tokenizer) -> Object:
@@ -102,6 +104,16 @@ def offsets_in(text: str, tokens: Sequence[int], tokenizer: Tokenizer) -> list[i
         elif at == 0 and said[:1] == " " and text.startswith(said[1:]):
             at += len(said) - 1
     return offsets
+
+
+def _chat_tokens(scores: Iterable[Score], tokenizer: Tokenizer) -> list[Object]:
+    return [
+        {
+            **_chat_token(score.token, score.logprob or 0.0, tokenizer),
+            "top_logprobs": [_chat_token(token, logprob, tokenizer) for token, logprob in score.top],
+        }
+        for score in scores
+    ]
 
 
 def _chat_token(token: int, logprob: float, tokenizer: Tokenizer) -> Object:

@@ -44,11 +44,16 @@ def usage_object(usages: Iterable[Usage]) -> dict[str, Any]:
 
 
 class Result(NamedTuple):
-    """What became of a sequence: what was said, why it ended, and how likely its tokens were, if that is asked for."""
+    """What became of a sequence.
+
+    said: what was said; finish: why it ended; logprobs, spoken: how likely its tokens were, and those of its text
+    alone, if that is asked for.
+    """
 
     said: Said
     finish: str
     logprobs: dict[str, Any] | None = None
+    spoken: Sequence[dict[str, Any]] = ()
 
 
 class Answer(ABC):

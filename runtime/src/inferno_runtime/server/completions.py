@@ -8,8 +8,9 @@ from inferno_runtime.openai.convert import Job
 from inferno_runtime.openai.requests import GenerationRequest
 from inferno_runtime.openai.responses import DONE, Answer, ChatAnswer, CompletionAnswer
 from inferno_runtime.server.base import require_json
-from inferno_runtime.server.generate import Piece, Run
+from inferno_runtime.server.generate import Run
 from inferno_runtime.server.handlers import RunHandler, StreamedAnswer
+from inferno_runtime.server.hearing import Piece
 from inferno_runtime.server.stream import EventStream
 
 

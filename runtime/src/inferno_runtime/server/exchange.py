@@ -19,7 +19,8 @@ from inferno_runtime.openai.websocket import Inference, ServerMessage
 from inferno_runtime.server.access import Caller
 from inferno_runtime.server.context import Context
 from inferno_runtime.server.flow import Backlog, Level, Window
-from inferno_runtime.server.generate import Piece, Run
+from inferno_runtime.server.generate import Run
+from inferno_runtime.server.hearing import Piece
 from inferno_runtime.server.logging import request_id as logged_id
 from inferno_runtime.server.record import CLIENT_CLOSED, Ended, record
 from inferno_runtime.server.work import Arrival

@@ -2,14 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
 from inferno_runtime.backends.base import Image, Layout
-from inferno_runtime.chat.events import CALLED, Event, Said, TextDelta
-from inferno_runtime.chat.parser import Parser
+from inferno_runtime.chat.events import Said
 from inferno_runtime.engine.constraint import Constraint
 from inferno_runtime.engine.request import FinishReason, Usage
 from inferno_runtime.openai import convert, errors
@@ -20,24 +18,12 @@ from inferno_runtime.openai.requests import ChatRequest, GenerationRequest
 from inferno_runtime.openai.responses import Result, usage_object
 from inferno_runtime.server import spans
 from inferno_runtime.server.context import Context
+from inferno_runtime.server.hearing import Hearing, Piece
 from inferno_runtime.server.images import Album
 from inferno_runtime.server.tracing import Attribute
 from inferno_runtime.server.work import Arrival, Work, aside
 from inferno_runtime.worker.errors import GrammarRefused
-from inferno_runtime.worker.generation import Delta, Generation
-
-
-@dataclass(slots=True)
-class Piece:
-    """The next of what a sequence says.
-
-    delta: what it was made of, its text also where it is markup and no event; finish: if it is the last, why.
-    """
-
-    events: Sequence[Event]
-    delta: Delta
-    finish: str | None
-
+from inferno_runtime.worker.generation import Generation
 
 Write = Callable[[int, Piece], Awaitable[None]]
 """Takes the next piece of the sequence of that index; may wait, and fail, for as long as the client does."""
@@ -53,7 +39,7 @@ class Run(Work):
     def __init__(self, context: Context, arrival: Arrival) -> None:
         super().__init__(context, arrival)
         self.generations: list[Generation] = []
-        self._parsers: list[Parser | None] = []  # of the sequences' texts
+        self._hearings: list[Hearing] = []  # of the sequences
         self._charged = 0  # generated tokens
         self.logprobs: Logprobs  # once the request was taken
         self._request: GenerationRequest | None = None
@@ -79,7 +65,9 @@ class Run(Work):
         job, engine = self._job, self._served.engine
         async with self._limited(), self._prompt(self.prompt_tokens):
             for index, prompt in enumerate(job.prompts):
-                self._parsers.append(job.reading.parser() if job.reading else None)
+                self._hearings.append(
+                    Hearing(job.reading.parser() if job.reading else None, scored=job.logprobs is not None)
+                )
                 self.generations.append(
                     await engine.submit(
                         prompt,
@@ -231,9 +219,11 @@ class Run(Work):
         delta = await generation.read_all(self._charge)
         reason = delta.finish_reason or FinishReason.STOP
         self._observe(generation, reason)
-        said = Said.of(self._heard(index, delta).events)
+        piece = self._hearings[index].hear(delta)
         logprobs = self.logprobs.of_all(index, generation.prompt_scores, delta.scores)
-        return Result(said, _finish(reason, bool(said.calls)), logprobs)
+        said = Said.of(piece.events)
+        finish = piece.finish if said.calls and piece.finish else reason  # a call that was broken is text
+        return Result(said, finish, logprobs, self.logprobs.of_spoken(piece.spoken))
 
     async def _read_into(self, write: Write, pace: Pace, index: int, generation: Generation) -> None:
         clock = asyncio.get_running_loop().time
@@ -241,22 +231,11 @@ class Run(Work):
             delta = await generation.read(*pace())
             self._charge(delta.tokens)
             began = clock()
-            await write(index, self._heard(index, delta))
+            await write(index, self._hearings[index].hear(delta))
             self._write += clock() - began
             if delta.finish_reason is not None:
                 self._observe(generation, delta.finish_reason)
                 return
-
-    def _heard(self, index: int, delta: Delta) -> Piece:
-        """What a sequence says in the next piece of its text."""
-        parser, reason = self._parsers[index], delta.finish_reason
-        if parser is None:
-            return Piece((TextDelta(delta.text),) if delta.text else (), delta, reason)
-        events = parser.feed(delta.text)
-        if reason is None:
-            return Piece(events, delta, None)
-        events += parser.finish(cut=reason is not FinishReason.STOP)
-        return Piece(events, delta, _finish(reason, parser.called))
 
     def _charge(self, tokens: int) -> None:
         self._charged += tokens
@@ -266,11 +245,6 @@ class Run(Work):
         """Note a sequence that has ended."""
         first = None if generation.first_token_at is None else generation.first_token_at - self._arrival.at
         self._context.metrics.sequence(self.model, generation.usage, reason, first, self._elapsed())
-
-
-def _finish(reason: FinishReason, called: bool) -> str:
-    """Why an answer ended, as all APIs say it. called: whether it has calls."""
-    return CALLED if called and reason is FinishReason.STOP else reason
 
 
 async def _all(work: Iterable[Coroutine[Any, Any, _Result]]) -> list[_Result]:

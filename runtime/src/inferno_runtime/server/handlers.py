@@ -12,7 +12,8 @@ from inferno_runtime.openai import errors
 from inferno_runtime.openai.errors import ApiError
 from inferno_runtime.server.base import BaseHandler
 from inferno_runtime.server.context import Context
-from inferno_runtime.server.generate import Piece, Run
+from inferno_runtime.server.generate import Run
+from inferno_runtime.server.hearing import Piece
 from inferno_runtime.server.record import CLIENT_CLOSED, Ended
 from inferno_runtime.server.stream import EventStream
 from inferno_runtime.server.work import Arrival, Work

@@ -8,8 +8,9 @@ from inferno_runtime.openai.messages_api.answer import PING, Message, MessageEve
 from inferno_runtime.openai.messages_api.convert import WORDS, chat_of
 from inferno_runtime.openai.messages_api.requests import CountTokensRequest, MessagesRequest
 from inferno_runtime.server.base import require_json
-from inferno_runtime.server.generate import Piece, Run
+from inferno_runtime.server.generate import Run
 from inferno_runtime.server.handlers import RunHandler, StreamedAnswer
+from inferno_runtime.server.hearing import Piece
 from inferno_runtime.server.stream import EventStream
 from inferno_runtime.server.work import aside
 

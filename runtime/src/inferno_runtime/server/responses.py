@@ -14,8 +14,9 @@ from inferno_runtime.openai.responses_api.items import Kept
 from inferno_runtime.openai.responses_api.listing import Page, page_of
 from inferno_runtime.openai.responses_api.requests import ResponsesRequest
 from inferno_runtime.server.base import BaseHandler, require_json
-from inferno_runtime.server.generate import Piece, Run
+from inferno_runtime.server.generate import Run
 from inferno_runtime.server.handlers import RunHandler, StreamedAnswer
+from inferno_runtime.server.hearing import Piece
 from inferno_runtime.server.response_store import StoredResponse
 from inferno_runtime.server.stream import EventStream
 from inferno_runtime.server.work import aside
@@ -82,8 +83,9 @@ class _Exchange:
 class _Events(StreamedAnswer):
     """Its stream."""
 
-    def __init__(self, exchange: _Exchange, response: Response) -> None:
+    def __init__(self, exchange: _Exchange, response: Response, run: Run) -> None:
         self._exchange = exchange
+        self._run = run
         self._response = response
         self._events = ResponseEvents(response)
         self._opened = False
@@ -91,7 +93,7 @@ class _Events(StreamedAnswer):
     def piece(self, index: int, piece: Piece) -> bytes:
         opening = b"" if self._opened else self._events.opening()
         self._opened = True
-        return opening + self._events.said(piece.events, piece.finish)
+        return opening + self._events.said(piece.events, piece.finish, self._run.logprobs.of_spoken(piece.spoken))
 
     def end(self, run: Run) -> bytes:
         response = _whole(self._response, run)
@@ -113,13 +115,13 @@ class ResponsesHandler(RunHandler):
         exchange = await self._taken(run)
         response = Response(exchange.request, run.model, store=exchange.stores)
         if exchange.request.stream:
-            events = _Events(exchange, response)
+            events = _Events(exchange, response, run)
             await self.stream(run, EventStream(self, failure=events.failure), events)
             return
         await run.submit()
         (result,) = await run.whole()
         with run.writing():
-            response.say(result.said, result.finish)
+            response.say(result)
             whole = _whole(response, run)
             exchange.keep(whole)
             await self.finish(msgspec.json.encode(whole))

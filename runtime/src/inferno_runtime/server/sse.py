@@ -5,8 +5,9 @@ from functools import partial
 from inferno_runtime.engine.request import FinishReason
 from inferno_runtime.openai import errors, events, sole
 from inferno_runtime.server.base import require_json
-from inferno_runtime.server.generate import Piece, Run
+from inferno_runtime.server.generate import Run
 from inferno_runtime.server.handlers import RunHandler, StreamedAnswer
+from inferno_runtime.server.hearing import Piece
 from inferno_runtime.server.origin import check_origin
 from inferno_runtime.server.stream import EventStream, error_event
 

@@ -14,12 +14,13 @@ LEAST = -9999.0  # what stands for less, as in OpenAI's answers: JSON has no inf
 class Score(NamedTuple):
     """How likely the model held a token to be, as a natural logarithm.
 
-    offset: characters of the text before it; logprob: None of a prompt's first token, before which there is nothing;
-    top: the likeliest tokens at its place and their logarithms, likeliest first.
+    offset, end: characters of the text before it, and with it and what it is a part of; logprob: None of a prompt's first
+    token, before which there is nothing; top: the likeliest tokens at its place and their logarithms, likeliest first.
     """
 
     token: int
     offset: int
+    end: int
     logprob: float | None
     top: Sequence[tuple[int, float]]
 
@@ -35,7 +36,7 @@ class Transcript:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._characters = 0
         self._known: deque[tuple[float, Sequence[tuple[int, float]]]] = deque()  # of tokens that have not come yet
-        self._waiting: deque[tuple[int, Score]] = deque()  # where a token's text ends, and its score
+        self._waiting: deque[Score] = deque()  # of tokens whose text has not been shown
         self._sum = 0.0
         self._count = 0
 
@@ -57,20 +58,20 @@ class Transcript:
             offset = self._characters + given_up
             self._characters += len(self._decoder.decode(piece))
             unfinished = bool(self._decoder.getstate()[0])  # its text is there with the bytes that complete it
-            self._waiting.append((self._characters + unfinished, Score(token, offset, logprob, top)))
+            self._waiting.append(Score(token, offset, self._characters + unfinished, logprob, top))
             self._sum += logprob
             self._count += 1
 
     def shown(self, characters: int) -> list[Score]:
         """The scores that were not told yet, of tokens within the text's first `characters`."""
         scores = []
-        while self._waiting and self._waiting[0][0] <= characters:
-            scores.append(self._waiting.popleft()[1])
+        while self._waiting and self._waiting[0].end <= characters:
+            scores.append(self._waiting.popleft())
         return scores
 
     def rest(self) -> list[Score]:
         """All that were not told yet, where nothing was cut off."""
-        scores = [score for _, score in self._waiting]
+        scores = list(self._waiting)
         self._waiting.clear()
         return scores
 

@@ -6,12 +6,13 @@ from typing import Any
 
 import msgspec
 
-from inferno_runtime.chat.events import Event, Said
+from inferno_runtime.chat.events import Event, TextDelta
 from inferno_runtime.engine.request import FinishReason, Sampling
 from inferno_runtime.openai.errors import RATE_LIMIT, ApiError
+from inferno_runtime.openai.responses import Result
 from inferno_runtime.openai.responses_api.convert import tools_of
 from inferno_runtime.openai.responses_api.items import new_id
-from inferno_runtime.openai.responses_api.output import Happened, Output
+from inferno_runtime.openai.responses_api.output import Happened, Logprobs, Output
 from inferno_runtime.openai.responses_api.requests import ResponsesRequest
 
 _encode = msgspec.json.Encoder().encode
@@ -45,10 +46,10 @@ class Response:
         self._echo = _echo(request, model, store)
         self._error: dict[str, Any] | None = None
 
-    def say(self, said: Said, finish: str) -> None:
+    def say(self, result: Result) -> None:
         """All of it was said at once."""
-        self.output.add_all(said, finish != FinishReason.LENGTH)
-        self.end(finish)
+        self.output.add_all(result.said, result.finish != FinishReason.LENGTH, result.spoken)
+        self.end(result.finish)
 
     def end(self, finish: str) -> None:
         """It has ended. finish: why, as a chat says it."""
@@ -88,10 +89,12 @@ class ResponseEvents:
         shown = self._response.object()
         return self._written([("created", {"response": shown}), ("in_progress", {"response": shown})])
 
-    def said(self, events: Sequence[Event], finish: str | None) -> bytes:
-        """What was said next. finish: if there is no more, why."""
-        output = self._response.output
-        written = b"".join(self._written(output.add(event)) for event in events)
+    def said(self, events: Sequence[Event], finish: str | None, logprobs: Logprobs = ()) -> bytes:
+        """What was said next. finish: if there is no more, why; logprobs: of the tokens of its text."""
+        output, written = self._response.output, b""
+        for event in events:
+            told, logprobs = (logprobs, ()) if isinstance(event, TextDelta) else ((), logprobs)
+            written += self._written(output.add(event, told))
         if finish is not None:
             written += self._written(output.finish(finish != FinishReason.LENGTH))
             self._response.end(finish)
@@ -145,7 +148,7 @@ def _echo(request: ResponsesRequest, model: str, store: bool) -> dict[str, Any]:
         "max_tool_calls": request.max_tool_calls,
         "temperature": _DEFAULTS.temperature if request.temperature is None else request.temperature,
         "top_p": _DEFAULTS.top_p if request.top_p is None else request.top_p,
-        "top_logprobs": 0,
+        "top_logprobs": request.top_logprobs or 0,
         "truncation": request.truncation or "disabled",
         "background": False,
         "store": store,

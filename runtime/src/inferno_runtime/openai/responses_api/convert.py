@@ -9,7 +9,7 @@ from inferno_runtime.chat.conversation import nesting
 from inferno_runtime.openai import errors
 from inferno_runtime.openai.requests import ChatRequest, from_fields
 from inferno_runtime.openai.responses_api.items import Kept, messages
-from inferno_runtime.openai.responses_api.requests import FunctionTool, ResponsesRequest, TextFormat
+from inferno_runtime.openai.responses_api.requests import LOGPROBS, FunctionTool, ResponsesRequest, TextFormat
 
 WORDS = {
     "messages": "input",
@@ -31,6 +31,8 @@ def chat_of(request: ResponsesRequest, items: Sequence[Kept]) -> ChatRequest:
     fields: dict[str, Any] = {name: getattr(request, name) for name in _SHARED}
     fields["messages"] = messages(items, request.instructions)
     fields["max_tokens"] = request.max_output_tokens
+    if request.top_logprobs or LOGPROBS in (request.include or ()):
+        fields["logprobs"], fields["top_logprobs"] = True, request.top_logprobs
     fields["reasoning_effort"] = request.reasoning.effort if request.reasoning else None
     if request.text is not None and request.text.format is not None:
         fields["response_format"] = _format(request.text.format)
@@ -104,5 +106,3 @@ def _refuse_unsupported(request: ResponsesRequest) -> None:
         raise errors.unsupported("moderation", "This server has no model that moderates.")
     if request.stream_options is not None and not request.stream:
         raise errors.bad_request("'stream_options' is only allowed when 'stream' is true.", "stream_options")
-    if request.top_logprobs or "message.output_text.logprobs" in (request.include or ()):
-        raise errors.unsupported("top_logprobs" if request.top_logprobs else "include")

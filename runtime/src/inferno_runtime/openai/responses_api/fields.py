@@ -51,10 +51,7 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Field]] = {
         "stream_options": Field("What a stream carries besides; only together with `stream`."),
         "store": Field("Keep the response, so that it can be asked for and gone on from.", True),
         "metadata": Field("Up to 16 pairs of texts, of up to 64 and 512 characters, which the response repeats."),
-        "include": Field(
-            "What else the response is to have. What this server has is there in any case.",
-            refused="`message.output_text.logprobs`",
-        ),
+        "include": Field("What else the response is to have. What this server has is there in any case."),
         "truncation": Field(
             "What becomes of a conversation that is too long for the model: `disabled` refuses it, `auto` leaves out its "
             "oldest turns.",
@@ -74,7 +71,7 @@ MEANINGS: dict[type[msgspec.Struct], dict[str, Field]] = {
         "background_options": _IGNORED,
         "conversation": Field("A conversation that the server keeps.", refused="any"),
         "prompt": Field("A prompt that the server keeps.", refused="any"),
-        "top_logprobs": Field("Tell how likely so many other tokens were at each place.", refused="any but 0"),
+        "top_logprobs": Field("Tell how likely each token of the text was, and so many of the likeliest at its place."),
         "moderation": Field("Which model is to judge the request and its answer.", refused="any"),
     },
     TextOptions: {

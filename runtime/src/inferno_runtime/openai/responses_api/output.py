@@ -4,7 +4,7 @@ The same object writes both kinds of answer. What happens is what a stream's eve
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from inferno_runtime.chat.events import (
@@ -21,6 +21,8 @@ from inferno_runtime.openai.responses_api.items import Kept, new_id
 
 Happened = tuple[str, dict[str, Any]]
 """The name of an event without its `response.`, and its fields."""
+Logprobs = Sequence[dict[str, Any]]
+"""How likely the tokens of a piece of text were, as a chat has them."""
 
 
 class Output:
@@ -30,11 +32,11 @@ class Output:
         self.items: list[Kept] = []
         self._open: _Part | None = None
 
-    def add(self, event: Event) -> Iterator[Happened]:
-        """Something more was said."""
+    def add(self, event: Event, logprobs: Logprobs = ()) -> Iterator[Happened]:
+        """Something more was said. logprobs: of its tokens, if it is text."""
         match event:
             case TextDelta(text):
-                yield from self._said(_Text, text)
+                yield from self._said(_Text, text, logprobs)
             case ReasoningDelta(text):
                 yield from self._said(_Reasoning, text)
             case CallBegin(_, call_id, name):
@@ -54,8 +56,11 @@ class Output:
             yield from self._said(_Text, "")
         yield from self._close("completed" if complete else "incomplete")
 
-    def add_all(self, said: Said, complete: bool) -> None:
-        """The whole answer at once, whose order is no longer known: thinking, speaking, calling."""
+    def add_all(self, said: Said, complete: bool, logprobs: Logprobs = ()) -> None:
+        """The whole answer at once, whose order is no longer known: thinking, speaking, calling.
+
+        logprobs: of the tokens of its text.
+        """
         events: list[Event] = []
         if said.reasoning:
             events.append(ReasoningDelta(said.reasoning))
@@ -66,7 +71,7 @@ class Output:
             if complete or index < len(said.calls) - 1:
                 events.append(CallEnd(index))
         for event in events:
-            for _ in self.add(event):
+            for _ in self.add(event, logprobs):
                 pass
         for _ in self.finish(complete):
             pass
@@ -77,13 +82,13 @@ class Output:
         parts = (part for item in self.items if item["type"] == "reasoning" for part in item["content"])
         return "".join(part["text"] for part in parts)
 
-    def _said(self, kind: "type[_Text]", text: str) -> Iterator[Happened]:
+    def _said(self, kind: "type[_Text]", text: str, logprobs: Logprobs = ()) -> Iterator[Happened]:
         if type(self._open) is not kind:
             yield from self._close()
             yield from self._begin(kind(len(self.items)))
-        assert self._open is not None
+        assert isinstance(self._open, _Text)
         if text:
-            yield self._open.delta(text)
+            yield self._open.said(text, logprobs)
 
     def _begin(self, part: "_Part") -> Iterator[Happened]:
         self._open = part
@@ -137,32 +142,37 @@ class _Text(_Part):
     prefix = "msg"
     name = "output_text"
 
+    def __init__(self, index: int) -> None:
+        super().__init__(index)
+        self._logprobs: list[dict[str, Any]] = []
+
     @property
     def place(self) -> dict[str, Any]:
         return {**super().place, "content_index": 0}
 
-    def delta(self, text: str) -> Happened:
-        name, fields = super().delta(text)
-        return name, {**fields, **self.extra}
+    def said(self, text: str, logprobs: Logprobs) -> Happened:
+        """Text has come, with what is told of its tokens."""
+        self._logprobs += logprobs
+        name, fields = self.delta(text)
+        return name, {**fields, **self.besides(logprobs)}
 
-    @property
-    def extra(self) -> dict[str, Any]:
+    def besides(self, logprobs: Logprobs) -> dict[str, Any]:
         """What its events carry besides."""
-        return {"logprobs": []}
+        return {"logprobs": [_in_event(token) for token in logprobs]}
 
     def begin(self) -> Iterator[Happened]:
         yield from super().begin()
-        yield "content_part.added", {**self.place, "part": self.part("")}
+        yield "content_part.added", {**self.place, "part": self.part("", ())}
 
     def end(self) -> Iterator[Happened]:
-        yield f"{self.name}.done", {**self.place, "text": self.text, **self.extra}
-        yield "content_part.done", {**self.place, "part": self.part(self.text)}
+        yield f"{self.name}.done", {**self.place, "text": self.text, **self.besides(self._logprobs)}
+        yield "content_part.done", {**self.place, "part": self.part(self.text, self._logprobs)}
 
-    def part(self, text: str) -> dict[str, Any]:
-        return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+    def part(self, text: str, logprobs: Logprobs) -> dict[str, Any]:
+        return {"type": "output_text", "text": text, "annotations": [], "logprobs": list(map(_in_part, logprobs))}
 
     def item(self, status: str, *, empty: bool = False) -> Kept:
-        content = [] if empty else [self.part(self.text)]
+        content = [] if empty else [self.part(self.text, self._logprobs)]
         return {"id": self.id, "type": "message", "status": status, "role": "assistant", "content": content}
 
 
@@ -172,15 +182,14 @@ class _Reasoning(_Text):
     prefix = "rs"
     name = "reasoning_text"
 
-    @property
-    def extra(self) -> dict[str, Any]:
+    def besides(self, logprobs: Logprobs) -> dict[str, Any]:
         return {}
 
-    def part(self, text: str) -> dict[str, Any]:
+    def part(self, text: str, logprobs: Logprobs) -> dict[str, Any]:
         return {"type": "reasoning_text", "text": text}
 
     def item(self, status: str, *, empty: bool = False) -> Kept:
-        content = [] if empty else [self.part(self.text)]
+        content = [] if empty else [self.part(self.text, self._logprobs)]
         return {"id": self.id, "type": "reasoning", "status": status, "summary": [], "content": content}
 
 
@@ -207,3 +216,21 @@ class _Call(_Part):
             "name": self._name,
             "arguments": self.text,
         }
+
+
+def _in_part(token: dict[str, Any]) -> dict[str, Any]:
+    """What is told of a token in an item, where none is without bytes."""
+    return {**_bytes(token), "top_logprobs": list(map(_bytes, token["top_logprobs"]))}
+
+
+def _bytes(token: dict[str, Any]) -> dict[str, Any]:
+    return {"token": token["token"], "bytes": token["bytes"] or [], "logprob": token["logprob"]}
+
+
+def _in_event(token: dict[str, Any]) -> dict[str, Any]:
+    """The same in an event, which has no bytes."""
+    return {**_likelihood(token), "top_logprobs": list(map(_likelihood, token["top_logprobs"]))}
+
+
+def _likelihood(token: dict[str, Any]) -> dict[str, Any]:
+    return {"token": token["token"], "logprob": token["logprob"]}

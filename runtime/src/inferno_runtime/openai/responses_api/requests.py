@@ -11,6 +11,7 @@ from msgspec import Meta
 from inferno_runtime.engine.request import Priority
 from inferno_runtime.openai.requests import Fraction, Seed, StreamOptions, TokenLimit
 
+LOGPROBS = "message.output_text.logprobs"
 Include = Literal[
     "code_interpreter_call.outputs",
     "computer_call_output.output.image_url",
