@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +24,7 @@ class KubectlError(Exception):
         self.stderr = stderr
 
 
-class Cluster:
+class Cluster(ABC):
     """A cluster that runs between ``start`` and ``stop``, or for the length of a ``with``.
 
     ``kubeconfig`` is the path of an administrator's configuration file. ``owned``: nobody else uses the cluster, and it
@@ -39,13 +40,13 @@ class Cluster:
         self.kubeconfig = Path()
         self._kubectl = Path()
 
+    @abstractmethod
     def start(self) -> None:
         """Makes the cluster usable. On any error nothing is left behind."""
-        raise NotImplementedError
 
+    @abstractmethod
     def stop(self) -> None:
         """Undoes ``start``; may be called twice."""
-        raise NotImplementedError
 
     def _remove_directory(self) -> None:
         if self.directory != Path():

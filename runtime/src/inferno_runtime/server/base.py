@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable
 from types import TracebackType
 from typing import Any, ClassVar, cast
@@ -34,7 +35,7 @@ _MOST_DIGITS = 18  # of a length that is worth reading
 
 
 @stream_request_body
-class BaseHandler(RequestHandler):
+class BaseHandler(RequestHandler, ABC):
     """The base of every handler.
 
     Bodies are received in pieces, so that one that is too large is refused as soon as that is known.
@@ -209,9 +210,9 @@ class BaseHandler(RequestHandler):
         """The connection, which is HTTP/1 since tornado speaks nothing else."""
         return cast(HTTP1Connection, self.request.connection)
 
+    @abstractmethod
     async def run(self) -> None:
-        """Answer a request whose body is there; what handlers implement. Raises `ApiError`."""
-        raise NotImplementedError
+        """Answer a request whose body is there. Raises `ApiError`."""
 
     async def get(self, *_: str) -> None:
         await self._answer("GET")
@@ -352,8 +353,10 @@ class NotFoundHandler(BaseHandler):
     """Any path that is not there."""
 
     async def _answer(self, method: str) -> None:
-        if self._already_refused():
-            return
+        if not self._already_refused():
+            await self.run()
+
+    async def run(self) -> None:
         raise self._absent()
 
     def _absent(self) -> ApiError:

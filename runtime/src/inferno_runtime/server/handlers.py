@@ -90,9 +90,9 @@ class RunHandler(WorkHandler):
         run = Run(self.context, self.arrival)
         await self.carry_out(run, self.answer(run))
 
+    @abstractmethod
     async def answer(self, run: Run) -> None:
-        """Have `run` take the request, and answer it; what handlers implement. Raises `ApiError`."""
-        raise NotImplementedError
+        """Have `run` take the request, and answer it. Raises `ApiError`."""
 
     async def stream(self, run: Run, stream: EventStream, answer: StreamedAnswer) -> None:
         """Submit the run and write its text as it comes. Raises `ApiError` while nothing was written."""
