@@ -12,6 +12,7 @@ from inferno_runtime.worker import client
 from inferno_runtime.worker.client import EngineClient, EngineState
 from inferno_runtime.worker.encoding import Encoding
 from inferno_runtime.worker.errors import EngineLost, EngineUnavailable
+from inferno_runtime.worker.files import ModelFiles
 from inferno_runtime.worker.flight import Flight
 from inferno_runtime.worker.frames import Embed, Pause, Submit
 from inferno_runtime.worker.generation import Generation
@@ -78,10 +79,8 @@ async def test_the_work_that_is_left() -> None:
 @pytest.fixture
 def engines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(EngineProcess, "module", "tests.unit.worker.fake_engine")
-    monkeypatch.setattr(client, "locate", lambda model: "model")
-    monkeypatch.setattr(client, "hold", lambda path: None)
-    monkeypatch.setattr(client, "identity", lambda path: "a model")
-    monkeypatch.setattr(client, "load_tokenizer", lambda path: ByteTokenizer())
+    files = ModelFiles("model", "generate", ByteTokenizer(), (), None, None, ("a model",))
+    monkeypatch.setattr(client, "look_at", lambda served: files)
 
 
 @asynccontextmanager

@@ -6,22 +6,17 @@ import logging
 from array import array
 from collections.abc import Callable, Sequence
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, cast
 
-from inferno_runtime.backends import load_tokenizer
 from inferno_runtime.backends.base import Layout, ModelError, ModelInfo, Tokenizer
-from inferno_runtime.config import ServedModel, Task
+from inferno_runtime.config import ServedModel
 from inferno_runtime.engine.constraint import Constraint, token_bytes
 from inferno_runtime.engine.images import Chunk
 from inferno_runtime.engine.request import EmbeddingRequest, Priority, Request, Sampling
-from inferno_runtime.models.adapters import AdapterFile, locate_adapters
-from inferno_runtime.models.identity import fingerprint, identity
-from inferno_runtime.models.projector import locate_projector
-from inferno_runtime.models.source import hold, locate
-from inferno_runtime.worker.draft import check_vocabulary, draft_path
+from inferno_runtime.models.identity import fingerprint
 from inferno_runtime.worker.encoding import Encoding
 from inferno_runtime.worker.errors import EngineLost, EngineUnavailable, ImageRefused, Overloaded, ServerEnding
+from inferno_runtime.worker.files import ModelFiles, look_at
 from inferno_runtime.worker.flight import Flight, Work
 from inferno_runtime.worker.frames import (
     Cancel,
@@ -84,11 +79,7 @@ class EngineClient:
         self.state = EngineState.STARTING
         self.state_reason = "the model is being loaded"
         self.alive = True  # False when starting again no longer helps
-        self._path = ""
-        self._identity: list[str] = []  # of the model, of the draft model if there is one, and of the adapters
-        self._adapters: tuple[AdapterFile, ...] = ()
-        self._projector: Path | None = None
-        self._task: Task = "generate"
+        self._files: ModelFiles  # once they were looked at
         self._ids = itertools.count(1)
         self._flight = Flight()
         self._process: EngineProcess | None = None
@@ -105,44 +96,17 @@ class EngineClient:
         """Load the model and wait until it has answered a token. Raises `ModelError`."""
         process = await EngineProcess.spawn()  # its interpreter starts while we look at the files
         try:
-            await self._look_at_files()
+            self._files = files = await asyncio.to_thread(look_at, self.served)
         except BaseException:
             process.kill_now()
             await process.kill()
             raise
+        self.tokenizer, self.draft = files.tokenizer, files.draft.name if files.draft else None
         await self._launch(process)
         self._tasks = [
             asyncio.create_task(self._supervise(), name=f"engine {self.name}"),
             asyncio.create_task(self._watch(), name=f"watch {self.name}"),
         ]
-
-    async def _look_at_files(self) -> None:
-        """What the server itself has to know of the model. Raises `ModelError`."""
-        source = await asyncio.to_thread(locate, self.served.model)
-        hold(source)
-        self._path = str(source)
-        draft = await asyncio.to_thread(draft_path, self.served.engine)
-        self._adapters = await asyncio.to_thread(locate_adapters, self.served.model)
-        adapters = [Path(adapter.path) for adapter in self._adapters]
-        for adapter in adapters:
-            hold(adapter)
-        self.tokenizer = await asyncio.to_thread(load_tokenizer, self._path)
-        self._task = self.served.model.task or self.tokenizer.task
-        if self._task == "generate":
-            self._projector = await asyncio.to_thread(locate_projector, self.served.model, source)
-            if self._projector is not None:
-                hold(self._projector)
-        elif self.served.model.projector is not None:
-            raise ModelError(f"{self._path}: a model that {self._task}s takes no projector (model.projector)")
-        paths = [path for path in (source, draft, *adapters, self._projector) if path is not None]
-        self._identity = [await asyncio.to_thread(identity, path) for path in paths]
-        if self._adapters and self._task != "generate":
-            raise ModelError(f"{self._path}: a model that {self._task}s takes no LoRA adapters (model.adapters)")
-        if draft is not None and self._task != "generate":
-            raise ModelError(f"{self._path}: a model that {self._task}s has no use for a draft model (engine.draft)")
-        if draft is not None:
-            await asyncio.to_thread(check_vocabulary, draft, self.tokenizer.pieces)
-            self.draft = draft.name
 
     async def submit(
         self,
@@ -345,13 +309,21 @@ class EngineClient:
         """Have a process load the model, and wait until it is ready. Raises `ModelError`."""
         self._process = process
         vocabulary = self._vocabulary()
-        tokens = vocabulary.tokens if self._task == "generate" else []
-        engine = self.served.engine.wire()
-        projector = None if self._projector is None else str(self._projector)
-        load = Load(
-            self._path, engine, vocabulary.end_tokens, self._task, tokens, self._adapters, projector, self.tuning
+        files, engine = self._files, self.served.engine.wire()
+        tokens = vocabulary.tokens if files.task == "generate" else []
+        projector = str(files.projector) if files.projector else None
+        process.send(
+            Load(
+                files.path,
+                engine,
+                vocabulary.end_tokens,
+                files.task,
+                tokens,
+                files.adapters,
+                projector,
+                self.tuning,
+            )
         )
-        process.send(load)
         self._frames = process.frames()
         async for frames in self._frames:
             for frame in frames:
@@ -362,15 +334,15 @@ class EngineClient:
                     await process.kill()
                     raise ModelError(frame.message)
                 self._on_frame(frame)
-        raise ModelError(f"{self._path}: the engine died while it loaded the model ({await process.kill()})")
+        raise ModelError(f"{files.path}: the engine died while it loaded the model ({await process.kill()})")
 
     def _on_ready(self, frame: Ready) -> None:
         self.info, self.context, self.slots = frame.info, frame.context, frame.slots
         self.tuning = frame.tuning
         self.fingerprint = fingerprint(
             {
-                "model": self._identity,
-                "scales": [adapter.scale for adapter in self._adapters],
+                "model": self._files.identity,
+                "scales": [adapter.scale for adapter in self._files.adapters],
                 "template": self.served.model.chat_template,
                 "engine": self.served.engine.wire(),
                 "settings": {name: value for name, value in frame.tuning.items() if name not in _NO_MATTER},
