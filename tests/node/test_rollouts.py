@@ -141,22 +141,15 @@ def test_the_node_evicts_a_pod_for_its_memory(place: Place, results: Results) ->
         undisturbed(place, results, "The node is short of memory, and its kubelet evicts a pod of two"),
     ):
         place.start_client("hog", ["-c", HOG], memory="4Gi")
-        until("the node to begin to evict a pod", lambda: eviction_begins(place), 120)
+        until("the node to begin to evict a pod", lambda: evicted(place), 120)
         place.kubectl("delete", "pod", "hog", "--now")
-        until("the pod to be gone", lambda: evicted(place), 120)
+        place.until_gone(evicted(place))
         place.until_ready()
-    (gone,) = evicted(place)
-    place.kubectl("delete", "pod", gone)
-
-
-def eviction_begins(place: Place) -> bool:
-    """Whether the node has said that it evicts a pod, which it does first."""
-    return bool(place.list_all("events", "--field-selector=reason=Evicted"))
 
 
 def evicted(place: Place) -> list[str]:
-    """The pods that the node has evicted: nothing else ends a pod that nobody deletes. Their status does not say why."""
-    return [pod["metadata"]["name"] for pod in place.pods() if pod["status"]["phase"] in ("Succeeded", "Failed")]
+    """The pods that the node has said it evicts, which it does first."""
+    return [event["involvedObject"]["name"] for event in place.list_all("events", "--field-selector=reason=Evicted")]
 
 
 @pytest.mark.usefixtures("two")

@@ -44,9 +44,10 @@ against the operator's own list. */}}
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
   verbs: [create, get, list, patch, watch]
+# A pod that its node evicts is deleted, so that no more requests are sent to it; nodes tell of that in Events.
 - apiGroups: [""]
   resources: [pods]
-  verbs: [list, watch]
+  verbs: [delete, list, watch]
 # How far a fetch has come stands in its container's log.
 - apiGroups: [""]
   resources: [pods/log]
@@ -63,7 +64,7 @@ against the operator's own list. */}}
   verbs: [create, delete, get, list, patch, watch]
 - apiGroups: [events.k8s.io]
   resources: [events]
-  verbs: [create]
+  verbs: [create, list, watch]
 {{- end }}
 
 {{- /* A request to create has no name, so only the others can be held to the one Lease. */}}

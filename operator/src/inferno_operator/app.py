@@ -18,11 +18,12 @@ from inferno_operator.autoscaler import AUTOSCALE_SECONDS, Autoscaler
 from inferno_operator.cluster import Cluster, KindNotServed, NoCluster
 from inferno_operator.controller import RESYNC_SECONDS, Controller
 from inferno_operator.errors import ReconcileError
+from inferno_operator.evictions import Evictions
 from inferno_operator.health import HealthServer
 from inferno_operator.leader import Candidate, Election, Fence
 from inferno_operator.profiles import Profiles
 from inferno_operator.reconciler import Reconciler
-from inferno_operator.watches import keep_watching
+from inferno_operator.watches import Ear, keep_watching
 
 _log = logging.getLogger(__name__)
 
@@ -108,14 +109,23 @@ class Operator:
         metrics.LEADER.set(1)
         options = self._options
         autoscaler = Autoscaler(connected.store, options.autoscale_seconds)
+        evictions = Evictions()
         reconciler = Reconciler(
-            connected, options.runtime_image, self._instance, options.own_namespace, options.profiles, autoscaler
+            connected,
+            options.runtime_image,
+            self._instance,
+            options.own_namespace,
+            options.profiles,
+            autoscaler,
+            evictions,
         )
-        self._controller = Controller(connected, reconciler, options.namespaces, options.resync_seconds, autoscaler)
+        self._controller = controller = Controller(
+            connected, reconciler, options.namespaces, options.resync_seconds, autoscaler, evictions
+        )
         parts = {
-            asyncio.create_task(self._controller.run(), name="controller"),
+            asyncio.create_task(controller.run(), name="controller"),
             asyncio.create_task(
-                keep_watching(self._controller.reported, options.namespaces, self._controller.stalled),
+                keep_watching(Ear(controller.reported, controller.evicting), options.namespaces, controller.stalled),
                 name="watch",
             ),
         }

@@ -13,15 +13,16 @@ from collections.abc import Iterator
 from typing import Final
 
 from inferno_operator import metrics
-from inferno_operator.api.kinds import WATCHED, Kind
+from inferno_operator.api.kinds import POD, WATCHED, Kind
 from inferno_operator.api.resource import Key
 from inferno_operator.autoscaler import Autoscaler
 from inferno_operator.cluster import Cluster
 from inferno_operator.errors import NotLeading, TerminalError, TransientError
+from inferno_operator.evictions import Evictions
 from inferno_operator.logs import reconciled
 from inferno_operator.reconciler import Reconciler
 from inferno_operator.stopwatch import measured
-from inferno_operator.store import Packed
+from inferno_operator.store import Packed, owner_of
 from inferno_operator.workqueue import WorkQueue, backoff
 
 _log = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class Controller:
         namespaces: tuple[str, ...],
         resync_seconds: float = RESYNC_SECONDS,
         autoscaler: Autoscaler | None = None,
+        evictions: Evictions | None = None,
     ) -> None:
         self._cluster = cluster
         self._store = cluster.store
@@ -63,6 +65,7 @@ class Controller:
         self._namespaces: tuple[str | None, ...] = namespaces or (None,)
         self._resync_seconds = resync_seconds
         self._autoscaler = autoscaler
+        self._evictions = evictions or Evictions()
         self._queue: WorkQueue[Key] = WorkQueue()
         self._look = asyncio.Event()
         self._stalls = 0
@@ -80,6 +83,12 @@ class Controller:
             self._queue.add(model)
         if change is None and self.synced:
             self._look.set()  # the watch began anew: it tells of what there is, not of what has ended meanwhile
+
+    def evicting(self, pod: Key, uid: str) -> None:
+        """A node has told that it evicts a pod."""
+        self._evictions.note(uid)
+        if known := self._store.get(POD.name, pod):
+            self._queue.add(owner_of(POD.name, known))
 
     def trouble(self) -> str | None:
         """Why this process had better be restarted, or None."""

@@ -11,7 +11,9 @@ from typing import Any
 
 import kopf
 
-from inferno_operator.api.kinds import WATCHED, Kind
+from inferno_operator import evictions
+from inferno_operator.api.kinds import EVENT, WATCHED, Kind
+from inferno_operator.api.resource import Key
 from inferno_operator.store import Packed
 from inferno_operator.workqueue import backoff
 
@@ -51,6 +53,7 @@ async def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
     for kind in WATCHED:
         if kind.selector:
             settings.watching.label_selectors[kind.group, kind.version, kind.plural] = kind.selector
+    settings.watching.field_selectors[EVENT.group, EVENT.version, EVENT.plural] = evictions.FIELDS
 
 
 @kopf.on.login()
@@ -70,6 +73,13 @@ async def changed(event: kopf.RawEvent, memo: Any, param: Any = None, **_: Any) 
     """A watched object was listed, made, changed or deleted."""
     kind: Kind = param
     memo.report(kind, event["type"], Packed.of(kind.name, event["object"]))
+
+
+@kopf.on.event(EVENT.group, EVENT.version, EVENT.plural)
+async def evicting(event: kopf.RawEvent, memo: Any, **_: Any) -> None:
+    """A node evicts a pod, or has done so a while ago."""
+    pod: Any = event["object"].get("regarding", {})
+    memo.evicting(Key(pod.get("namespace", ""), pod.get("name", "")), pod.get("uid", ""))
 
 
 for _kind in WATCHED:

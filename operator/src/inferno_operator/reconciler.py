@@ -28,6 +28,7 @@ from inferno_operator.errors import (
     TerminalError,
     UnknownProfile,
 )
+from inferno_operator.evictions import Evictions
 from inferno_operator.manifests import event
 from inferno_operator.manifests.event import News
 from inferno_operator.manifests.source import cache_claim
@@ -98,6 +99,7 @@ class Reconciler:
         namespace: str | None = None,
         profiles: Profiles | None = None,
         autoscaler: Autoscaler | None = None,
+        evictions: Evictions | None = None,
     ) -> None:
         self._cluster = cluster
         self._runtime_image = runtime_image
@@ -105,6 +107,7 @@ class Reconciler:
         self._namespace = namespace
         self._profiles = profiles or {}
         self._autoscaler = autoscaler or Autoscaler(cluster.store)
+        self._evictions = evictions or Evictions()
         self._resizer = Resizer(cluster)
 
     async def reconcile(self, key: Key) -> Pass:
@@ -116,11 +119,18 @@ class Reconciler:
         if body is None or body["metadata"].get("deletionTimestamp"):
             self._autoscaler.forget(key)
             return Pass()  # what belongs to it goes with it: Kubernetes follows the owner references
+        await self._let_go(key)
         outcome = await self._bring_about(body)
         reported = await self._report(body, outcome)
         source = conditions.condition(reported, conditions.SOURCE_RESOLVED) or {}
         unwatched = source.get("reason") in conditions.UNWATCHED or outcome.preparation.fetching
         return Pass(_soonest(outcome.recheck, RECHECK_SECONDS if unwatched else None), outcome.error)
+
+    async def _let_go(self, key: Key) -> None:
+        """Deletes the pods that their nodes evict, so that no more requests are sent to them."""
+        for pod in self._evictions.under_way(self._cluster.store.owned(key, POD.name)):
+            await self._cluster.delete({"kind": POD.name, **pod})
+            _log.info("deleted Pod %s, which its node evicts", pod["metadata"]["name"])
 
     async def _bring_about(self, body: Object) -> Outcome:
         identity = Identity.of(body)

@@ -10,12 +10,15 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, cast
 
 import kopf
 
 from inferno_operator import handlers
 from inferno_operator.api.kinds import Kind
+from inferno_operator.api.resource import Key
 from inferno_operator.store import Packed
 from inferno_operator.workqueue import backoff
 
@@ -27,9 +30,19 @@ _SOUND_SECONDS: Final = 120.0
 
 Report = Callable[[Kind, str | None, Packed], None]
 """Told the kind of an object, how it changed (None where it was listed), and the object, packed where it was read."""
+Evicting = Callable[[Key, str], None]
+"""Told of a pod that its node evicts, and its uid."""
 
 
-async def keep_watching(report: Report, namespaces: tuple[str, ...], stalled: asyncio.Event) -> None:
+@dataclass(frozen=True, slots=True)
+class Ear:
+    """Who is told of what the watches see."""
+
+    report: Report
+    evicting: Evicting
+
+
+async def keep_watching(ear: Ear, namespaces: tuple[str, ...], stalled: asyncio.Event) -> None:
     """Watches until cancelled. The watches begin anew when they end, or when ``stalled`` says that they had better;
     what is known meanwhile stays known.
     """
@@ -37,7 +50,7 @@ async def keep_watching(report: Report, namespaces: tuple[str, ...], stalled: as
     while True:
         began = time.monotonic()
         stalled.clear()
-        watches = asyncio.create_task(watch(report, namespaces), name="watches")
+        watches = asyncio.create_task(watch(ear, namespaces), name="watches")
         told = asyncio.create_task(stalled.wait(), name="stalled")
         try:
             await asyncio.wait({watches, told}, return_when=asyncio.FIRST_COMPLETED)
@@ -52,16 +65,16 @@ async def keep_watching(report: Report, namespaces: tuple[str, ...], stalled: as
         await asyncio.sleep(seconds)
 
 
-async def watch(report: Report, namespaces: tuple[str, ...]) -> None:
+async def watch(ear: Ear, namespaces: tuple[str, ...]) -> None:
     """Watches until cancelled; ends with an error where that cannot go on, such as for its credentials."""
     loop = asyncio.get_running_loop()
     watching = True
 
-    def hand_over(kind: Kind, change: str | None, seen: Packed) -> None:
+    def hand_over(told: Callable[..., None], *arguments: Any) -> None:
         if watching:
-            loop.call_soon_threadsafe(report, kind, change, seen)
+            loop.call_soon_threadsafe(told, *arguments)
 
-    thread = _Thread(loop, hand_over, namespaces)
+    thread = _Thread(loop, Ear(partial(hand_over, ear.report), partial(hand_over, ear.evicting)), namespaces)
     try:
         await asyncio.shield(thread.ended)
     finally:
@@ -74,12 +87,12 @@ async def watch(report: Report, namespaces: tuple[str, ...]) -> None:
 class _Thread:
     """The thread, from its start on. ``ended`` holds the error that ended it, if one did."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, report: Report, namespaces: tuple[str, ...]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, ear: Ear, namespaces: tuple[str, ...]) -> None:
         self.ended: asyncio.Future[None] = loop.create_future()
         self._loop = loop
         self._kopf: tuple[asyncio.AbstractEventLoop, asyncio.Task[None]] | None = None
         self._stopped = False
-        threading.Thread(target=self._run, args=(report, namespaces), name="watches", daemon=True).start()
+        threading.Thread(target=self._run, args=(ear, namespaces), name="watches", daemon=True).start()
 
     def stop(self) -> None:
         """Asks it to end."""
@@ -89,10 +102,10 @@ class _Thread:
             with contextlib.suppress(RuntimeError):  # its loop is closed already
                 theirs.call_soon_threadsafe(task.cancel)
 
-    def _run(self, report: Report, namespaces: tuple[str, ...]) -> None:
+    def _run(self, ear: Ear, namespaces: tuple[str, ...]) -> None:
         error: BaseException | None = None
         try:
-            asyncio.run(self._operate(report, namespaces))
+            asyncio.run(self._operate(ear, namespaces))
         except asyncio.CancelledError:
             pass
         except Exception as raised:
@@ -100,7 +113,7 @@ class _Thread:
         with contextlib.suppress(RuntimeError):  # the process ends, and nobody waits any more
             self._loop.call_soon_threadsafe(self._end, error)
 
-    async def _operate(self, report: Report, namespaces: tuple[str, ...]) -> None:
+    async def _operate(self, ear: Ear, namespaces: tuple[str, ...]) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._kopf = (asyncio.get_running_loop(), task)
@@ -113,7 +126,7 @@ class _Thread:
             identity=cast(Any, "inferno-operator"),
             clusterwide=not namespaces,
             namespaces=namespaces,
-            memo=kopf.Memo(report=report),
+            memo=kopf.Memo(report=ear.report, evicting=ear.evicting),
         )
 
     def _end(self, error: BaseException | None) -> None:

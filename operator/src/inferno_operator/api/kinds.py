@@ -32,6 +32,7 @@ class Kind:
 
 MODEL: Final = Kind(names.KIND, names.GROUP, names.VERSION, names.PLURAL)
 POD: Final = Kind("Pod", "", "v1", "pods")
+EVENT: Final = Kind("Event", "events.k8s.io", "v1", "events", watched=False)
 CHILDREN: Final = (
     Kind("ConfigMap", "", "v1", "configmaps"),
     Kind("Service", "", "v1", "services"),
@@ -57,7 +58,7 @@ OPTIONAL: Final = (
 WATCHED: Final = (MODEL, *CHILDREN, POD)
 _UNWATCHED: Final = (
     Kind("ReplicaSet", "apps", "v1", "replicasets", watched=False),
-    Kind("Event", "events.k8s.io", "v1", "events", watched=False),
+    EVENT,
     Kind("Lease", "coordination.k8s.io", "v1", "leases", watched=False),
 )
 KINDS: Final[Mapping[str, Kind]] = {kind.name: kind for kind in (*WATCHED, *OPTIONAL, *_UNWATCHED)}

@@ -24,8 +24,8 @@ _STARTUP_PROBE_SECONDS: Final = 1
 # What is left to the process after its drain: to say goodbye to the last client and to free the memory.
 _GRACE_BEYOND_DRAIN_SECONDS: Final = 10
 # A pod on its way out still gets new requests until every node has heard of it; only then may it begin to refuse them.
-# Of a pod that is deleted they hear at once, and of one that its node evicts only when its probes have failed.
-_PRE_STOP_SECONDS: Final = _PROBE_SECONDS * _UNREADY_PROBES + 3
+# They hear of it at once; a pod that its node evicts is deleted for that (see evictions.py).
+_PRE_STOP_SECONDS: Final = 5
 _EVERY_INTERFACE: Final = "0.0.0.0"  # noqa: S104  # the pod's, and nobody else's
 
 
