@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -111,7 +112,7 @@ async def test_a_sequence_that_an_engine_dies_of_takes_two_of_them_at_most() -> 
 @pytest.mark.usefixtures("engines")
 async def test_who_waits_for_an_engine_hears_of_the_servers_end() -> None:
     async with started() as engine:
-        engine._path = NEVER
+        engine._files = replace(engine._files, path=NEVER)
         deadly = await submit(engine, DEADLY)
         while engine.state is not EngineState.RESTARTING:
             await asyncio.sleep(0)
