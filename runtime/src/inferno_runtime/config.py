@@ -197,7 +197,7 @@ class EngineConfig(Config):
     tuning: Literal["auto", "off"] = Field(
         default="auto",
         description="Whether flashAttention, threads and microBatch, where they are not given, are measured at the first start "
-        "(some 3 seconds) and remembered beside the model, in the user's cache or, where neither can be written, among temporary "
+        "(some 5 seconds) and remembered beside the model, in the user's cache or, where neither can be written, among temporary "
         "files; off takes their usual values.",
     )
     gpu_layers: int = Field(

@@ -63,6 +63,11 @@ def test_a_typical_request_is_weighed() -> None:
             Candidate(False, 2, 512),
             id="too many threads to come to an end",
         ),
+        pytest.param(
+            lambda c, n: None if n == 0 and c == ALL.default else c.threads / 4,
+            Candidate(True, 4, 512),
+            id="disturbed at first beyond measure",
+        ),
         pytest.param(lambda c, n: float("inf"), Candidate(True, 4, 512), id="no time passed"),
         pytest.param(lambda c, n: 0.0, Candidate(True, 4, 512), id="no token came"),
     ],

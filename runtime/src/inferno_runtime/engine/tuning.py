@@ -131,7 +131,8 @@ def choose(
     began = clock()
     knobs = ("threads", "flash_attention", "micro_batch")
     rivals = [(knob, value) for knob in knobs for value in getattr(among, knob)[1:]]
-    share = budget / (len(rivals) + 2)  # two, for the leader's second measurements
+    # Two, for the leader's second measurements; and half of it, so that all are measured though some take longer.
+    share = budget / (len(rivals) + 2) / 2
     measurements = 0
 
     def rates_of(candidate: Candidate) -> Rates | None:
@@ -157,8 +158,10 @@ def choose(
             best = min(best, again or best, key=lambda rates: rates.seconds)
             if rates.seconds < (_GAIN if again else _SURE) * best.seconds:
                 leader, best = rival, rates
-        elif best is None and rates:  # there were too many threads to come to an end
-            leader, best = rival, rates
+        elif best is None and rates:  # there were too many threads to come to an end, or something came between
+            best = rates_of(leader)
+            if best is None or rates.seconds < _GAIN * best.seconds:
+                leader, best = rival, rates
     return Tuning(*leader, rates=best, measurements=measurements, seconds=clock() - began)
 
 

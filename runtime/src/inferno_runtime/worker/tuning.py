@@ -28,7 +28,7 @@ from inferno_runtime.engine.tuning import (
 
 logger = logging.getLogger(__name__)
 
-BUDGET = 3.0  # seconds of measurement at a first start
+BUDGET = 6.0  # seconds of measurement at a first start
 CONTENT = 0.25  # seconds of a typical request; of a model that is as small as that nobody would notice what is gained
 
 
