@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,15 @@ def test_when_the_time_is_up_the_leader_stays(speed: float | None) -> None:
     assert (result.flash_attention, result.threads, result.micro_batch) == (True, 4, 512)
     assert (result.rates is None) is (speed is None)
     assert all(given <= 3.0 / 5 for given in machine.given)
+    assert not result.complete
+
+
+def test_what_cannot_be_compared_leaves_nothing_to_look_for_again(tmp_path: Path) -> None:
+    # Where there is time for short prompts only, pieces of 512 and of 256 are the same.
+    machine = Machine(lambda c, n: None if c.micro_batch == 256 else 1.0)
+    result = machine.choose()
+    assert result.complete
+    assert remember([tmp_path / "file"], FACTS, result)
 
 
 def test_a_large_gain_needs_no_second_look_when_the_time_is_up() -> None:
@@ -144,8 +154,11 @@ def test_a_tuning_is_remembered_beside_the_model(tmp_path: Path) -> None:
     assert json.loads(files[0].read_text())["tunings"][key(FACTS)]["facts"] == FACTS
 
 
-def test_of_what_was_not_measured_nothing_is_remembered(tmp_path: Path) -> None:
-    assert remember([tmp_path / "file"], FACTS, Tuning(True, 4, 512)) is None
+@pytest.mark.parametrize(
+    "unknown", [Tuning(True, 4, 512), replace(CHOSEN, complete=False)], ids=["not measured", "cut short"]
+)
+def test_of_what_was_not_measured_nothing_is_remembered(tmp_path: Path, unknown: Tuning) -> None:
+    assert remember([tmp_path / "file"], FACTS, unknown) is None
     assert os.listdir(tmp_path) == []
 
 

@@ -70,6 +70,7 @@ class Tuning:
     rates: Rates | None = None
     measurements: int = 0
     seconds: float = 0.0  # that they took
+    complete: bool = True  # each option was tried; the next start need not look again
 
     def __str__(self) -> str:
         attention = "on" if self.flash_attention else "off"
@@ -134,10 +135,12 @@ def choose(
     # Two, for the leader's second measurements; and half of it, so that all are measured though some take longer.
     share = budget / (len(rivals) + 2) / 2
     measurements = 0
+    complete = True
 
     def rates_of(candidate: Candidate) -> Rates | None:
-        nonlocal measurements
+        nonlocal complete, measurements
         left = began + budget - clock()
+        complete &= left > 0
         measured = measure(candidate, min(share, left)) if left > 0 else None
         if measured is None or not all(rate > 0 and math.isfinite(rate) for rate in measured):
             return None
@@ -150,6 +153,7 @@ def choose(
         rivals = []
     for knob, value in rivals:
         if best is None and knob != "threads":
+            complete = False
             break
         rival = leader._replace(**{knob: value})
         rates = rates_of(rival)
@@ -162,7 +166,7 @@ def choose(
             best = rates_of(leader)
             if best is None or rates.seconds < _GAIN * best.seconds:
                 leader, best = rival, rates
-    return Tuning(*leader, rates=best, measurements=measurements, seconds=clock() - began)
+    return Tuning(*leader, best, measurements, clock() - began, complete)
 
 
 def fingerprint(model: Path) -> str:
@@ -228,9 +232,9 @@ def recall(files: Sequence[Path], name: str, among: Options) -> Tuning | None:
 def remember(files: Sequence[Path], facts: Mapping[str, object], tuning: Tuning) -> Path | None:
     """Write a tuning into the first of the files that can be written.
 
-    None if none can be, since nothing depends on it, and for one that was not measured: next time there may be time.
+    None if none can be, since nothing depends on it, and for one that was cut short: next time there may be time.
     """
-    for file in files if tuning.rates else ():
+    for file in files if tuning.rates and tuning.complete else ():
         entries = {name: entry for name, entry in _entries(file).items() if name != key(facts)}
         entries[key(facts)] = {"tuning": tuning.wire(), "facts": dict(facts)}
         newest = dict(list(entries.items())[-_ENTRIES:])

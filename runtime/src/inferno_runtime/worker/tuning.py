@@ -66,9 +66,8 @@ class StartTuner:
         if tuning is None:
             with measurer(among.default) as measure:
                 tuning = choose(measure, among, budget=BUDGET, clock=time.monotonic, content=CONTENT)
-            if tuning.measurements > _rivals(among) or (tuning.rates and tuning.rates.seconds <= CONTENT):
-                remember(files, facts, tuning)
-            else:
+            remember(files, facts, tuning)
+            if not tuning.complete:
                 logger.info("there was not the time to measure everything: the next start tries again")
         logger.info("tuned: %s", tuning)
         self.tuning = tuning
@@ -91,8 +90,3 @@ def governor(config: EngineConfig, threads: int) -> ThreadGovernor | None:
     if config.threads or not threads or quota == 1:
         return None
     return ThreadGovernor(quota, threads, IdleCores())
-
-
-def _rivals(among: Options) -> int:
-    """How many settings there are to measure beside the usual one; fewer measurements than that were cut short."""
-    return len(among.flash_attention) + len(among.threads) + len(among.micro_batch) - 3
