@@ -189,6 +189,59 @@ def test_numbers_that_are_all_the_same_are_not_wandered_among(seed: int) -> None
     assert machine.regret < 0.02
 
 
+class Memory(Machine):
+    """Two cores on which a lone token waits for memory, with whose bandwidth others interfere now and then.
+
+    Then two threads are slower than one at that, but not at anything else.
+    """
+
+    def interfered(self) -> bool:
+        return self.now % 20 < 1.5
+
+    def seconds(self, threads: int, work: float) -> float:
+        if work == WORK:
+            return work * (0.5 if threads == 1 else 0.9 if self.interfered() else 0.48)
+        return work / threads
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_prompts_do_not_follow_a_lone_token_that_is_as_fast_with_one_thread(seed: int) -> None:
+    machine = Memory(2, seed=seed)
+    while machine.now < 20:
+        machine.step()
+    slow = 0
+    while machine.now < 200:
+        for _ in range(24):
+            machine.step()
+        slow += machine.governor.threads("prefill") == 1
+        machine.step("prefill", 128, 8 * WORK, 500)
+    assert slow < 20, slow
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_more_sequences_soon_have_the_threads_that_a_lone_one_did_not_want(seed: int) -> None:
+    machine = Memory(2, seed=seed)
+    while machine.now < 55 or machine.governor.settled("decode") == 2:
+        machine.step()
+        assert machine.now < 200
+    began = machine.now
+    while machine.governor.settled("decode") == 1:
+        machine.step(tokens=6, work=4 * WORK)
+    assert machine.now - began < 2
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_long_prompt_is_no_neighbour_though_its_pieces_get_slower_and_slower(seed: int) -> None:
+    machine = Machine(2, seed=seed)
+    for _ in range(20):
+        for depth in range(0, 4000, 128):
+            for _ in range(2):
+                machine.step(tokens=6, work=2 * WORK)
+            machine.step("prefill", 128, WORK * 8 * (1 + depth / 1000), depth)
+    assert machine.changes == []
+    assert machine.regret < 0.012
+
+
 def test_slower_steps_that_no_number_makes_faster_are_what_is_usual_from_then_on() -> None:
     machine = Machine(2)
     machine.run(10)
@@ -238,6 +291,8 @@ def test_the_ladder(most: int, rungs: list[int]) -> None:
     [
         ((1, 0), (1, 255), True),
         ((1, 300), (1, 600), False),
+        ((1, 1100), (1, 1200), True),
+        ((1, 1100), (1, 1300), False),
         ((1, 0), (2, 0), False),
         ((2, 0), (3, 0), False),
         ((4, 0), (5, 0), True),

@@ -20,13 +20,15 @@ Kind = Literal["decode", "prefill"]
 
 _STEPS = 5  # in a window, and in each half of a trial
 _MAJORITY = 3
-_PATIENCE = 4 * _STEPS  # steps in a trial, when most are of sizes never seen before
+_PATIENCE = 4 * _STEPS  # steps in a trial, when most are of sizes never seen before,
+_PATIENT = 0.5  # or seconds in such steps
 _LEARNT = 2  # steps of a size before its cost counts
 _SLOW = 1.25  # times the usual cost: something has happened
 _DROWNED = 6.0  # times the usual cost, and
 _LONG = 0.3  # seconds: one such step is enough, since the next may take as long
 _GAIN = 0.93  # of the cost before: worth a change; less of a gain is not told from noise
 _LOST = 1.7  # times the cost before: one such step ends a trial that nothing but the clock began
+_STALLED = 0.5  # of the cost before: more threads than free cores; nothing else is told so clearly by a step's time
 _FREE = 0.5  # cores that nobody used, at least, for a trial of more threads by the clock
 _ALONE = 20  # pieces of prompts with no decode between them
 _FIRST_WAIT = 2.0  # seconds of evaluation from one trial to the next,
@@ -71,13 +73,19 @@ class ThreadGovernor:
         chosen = climber.observe(tokens, depth, seconds, threads)
         if climber.settled != before:  # a neighbour that came or left did so for the other kind too
             for other in self._climbers.values():
-                if other is climber:
-                    continue
-                if climber.alarmed and climber.settled < before:
-                    other.fall_to(climber.settled)  # at once: beside a neighbour one piece of a prompt may take seconds
-                else:
-                    other.hurry(up=climber.settled > before)
+                if other is not climber:
+                    self._tell(other, climber, up=climber.settled > before)
         return chosen
+
+    @staticmethod
+    def _tell(other: "_Climber", climber: "_Climber", *, up: bool) -> None:
+        # Beside a neighbour one piece of a prompt may take seconds: it shall not find out for itself. But single tokens
+        # wait for memory, and are as fast with fewer threads once something else slows them, where a prompt takes twice as long.
+        stalled = climber.alarmed and climber.relief < _STALLED
+        if (other.fell and climber.settled > other.settled) if up else (stalled and climber.settled < other.settled):
+            other.follow(climber.settled)
+        else:
+            other.hurry(up=up)
 
 
 class _Climber:
@@ -88,12 +96,17 @@ class _Climber:
         self._rungs = ladder(most, initial)
         self._at = self._rungs.index(initial)
         self.threads = self.settled = initial
-        self.led = False  # whether trials come when another has found something, and not by the clock
+        self.led = (
+            False  # whether trials come when another has found something, or a step takes very long, and not otherwise
+        )
         self.alarmed = False  # whether the settled number was found since steps were slow
+        self.relief = 1.0  # what is left of the cost before, with the settled number
+        self.fell = False  # whether the settled number is fewer that another kind has found, and was not tried
         self._hurried = False
         self._bidden = False  # another kind is faster with more threads: whether cores are idle says nothing now
         self._now = 0.0  # seconds of evaluation so far
         self._usual: dict[int, _Usual] = {}
+        self._sizes: set[int] = set()  # of batches, whatever their depth, since the settled number changed
         self._window: deque[tuple[_Usual, float]] = deque(maxlen=_STEPS)  # the latest costs with the settled number
         self._slow = 0  # which of them were slow, a bit each
         self._trial: _Trial | None = None
@@ -114,12 +127,17 @@ class _Climber:
         if self._trial is not None:
             self._observe_trial(self._trial, cost / usual.cost if usual.seen >= _LEARNT else None, seconds)
             return self.threads
+        if size_class(tokens, 0) not in self._sizes:
+            self._sizes.add(size_class(tokens, 0))
+            if self._at < len(self._rungs) - 1:  # what was found for others need not hold for these
+                self._turn, self._next_trial = 0, min(self._next_trial, self._now + _FIRST_WAIT / 4)
         if usual.learn(cost):
             self._window.append((usual, cost))
             self._slow = (self._slow << 1 | (cost > _SLOW * usual.cost)) & (1 << _STEPS) - 1
             drowned = cost > _DROWNED * usual.cost and seconds > _LONG
             if len(self._window) >= _MAJORITY or drowned:
-                alarm = self._now >= self._next_alarm and (drowned or self._slow.bit_count() >= _MAJORITY)
+                slow = not self.led and self._slow.bit_count() >= _MAJORITY
+                alarm = self._now >= self._next_alarm and (drowned or slow)
                 if alarm or (self._now >= self._next_trial and (self._hurried or not self.led)):
                     self._start(alarm)
         return self.threads
@@ -132,15 +150,15 @@ class _Climber:
         self._failures = 0
         self._turn = 0 if up else -1  # of those around, the last is fewer
 
-    def fall_to(self, threads: int) -> None:
-        """Take fewer threads without a trial, and see later whether more are better."""
-        if threads >= self.settled:
-            return
+    def follow(self, threads: int) -> None:
+        """Take the number that another kind has found without a trial, and see later whether another is better."""
         if self._trial is not None:
             self._end_trial(scale=1.0)
+        self.fell = threads < self.settled
         self._at = self._rungs.index(threads)
         self.threads = self.settled = threads
         self._usual.clear()  # costs with so many threads are not known
+        self._sizes.clear()
         self._window.clear()
         self._slow = self._turn = self._failures = 0
         self._next_trial = self._now + _FIRST_WAIT
@@ -179,7 +197,9 @@ class _Climber:
         trial.steps += 1
         if relative is not None:
             trial.take(relative, seconds)
-        if trial.against >= _MAJORITY or trial.steps >= _PATIENCE:
+        else:
+            trial.untold += seconds
+        if trial.against >= _MAJORITY or trial.steps >= _PATIENCE or trial.untold > _PATIENT:
             self.threads = self.settled
             trial.targets.pop(0)
             self._next_target(trial)
@@ -192,7 +212,8 @@ class _Climber:
 
     def _settle(self, trial: "_Trial") -> None:
         self._at = trial.targets[0]
-        self.alarmed = trial.alarm
+        self.alarmed, self.relief, self.fell = trial.alarm, trial.after / trial.before, False
+        self._sizes.clear()
         self.threads = self.settled = self._rungs[self._at]
         self._idle_cores()  # from here on
         self._end_trial(scale=trial.after)
@@ -243,7 +264,19 @@ class _Usual:
 class _Trial:
     """Steps with another number of threads, and then with the settled one again. Usual costs stand still meanwhile."""
 
-    __slots__ = ("after", "against", "alarm", "before", "confirming", "lost", "pro", "samples", "steps", "targets")
+    __slots__ = (
+        "after",
+        "against",
+        "alarm",
+        "before",
+        "confirming",
+        "lost",
+        "pro",
+        "samples",
+        "steps",
+        "targets",
+        "untold",
+    )
 
     def __init__(self, targets: list[int], before: float, alarm: bool) -> None:
         self.targets = targets  # indices of rungs, the first of which is being tried
@@ -257,6 +290,7 @@ class _Trial:
     def begin(self) -> None:
         """Count anew."""
         self.steps = self.pro = self.against = 0
+        self.untold = 0.0  # seconds in steps of sizes never seen before
         self.samples: list[float] = []
 
     def confirm(self) -> None:
@@ -292,9 +326,13 @@ def ladder(most: int, *also: int) -> list[int]:
 
 
 def size_class(tokens: int, depth: int) -> int:
-    """Batches whose cost per token is much the same: half an octave of tokens, an octave of depth."""
-    octave = tokens.bit_length()
-    return (octave << 1 | (tokens >> max(octave - 2, 0) & 1)) << 8 | max(depth, 255).bit_length()
+    """Batches whose cost per token is much the same: half an octave of tokens, a quarter of depth."""
+    octave, depth = tokens.bit_length(), max(depth, 255)
+    return (
+        (octave << 1 | (tokens >> max(octave - 2, 0) & 1)) << 8
+        | depth.bit_length() << 2
+        | depth >> depth.bit_length() - 3 & 3
+    )
 
 
 def _median(values: list[float]) -> float:
