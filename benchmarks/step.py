@@ -48,6 +48,9 @@ class InstantBackend:
     def evaluate(self, spans: Sequence[Span]) -> NDArray[np.float32]:
         return self._logits[: sum(span.logits for span in spans)]
 
+    def columns(self, slots: Sequence[int]) -> int:
+        return len(slots)
+
     def clear(self, slot: int) -> None:
         pass
 

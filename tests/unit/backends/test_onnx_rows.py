@@ -7,7 +7,7 @@ import pytest
 
 from inferno_runtime.backends.base import BackendError, Span
 from inferno_runtime.backends.onnx.cache import Plane
-from inferno_runtime.backends.onnx.rows import Rows, Run, runs
+from inferno_runtime.backends.onnx.rows import Rows, Run, columns, runs
 
 PLANES = (
     Plane(("a", "b"), ("c", "d"), heads=2, size=3, type=np.dtype(np.float32)),
@@ -112,3 +112,8 @@ def test_no_more_is_kept_than_there_is() -> None:
     write(rows, 0, [1, 2])
     with pytest.raises(BackendError):
         rows.cut(0, 3)
+
+
+@pytest.mark.parametrize(("slots", "count"), [([4], 1), ([0, 1, 2], 3), ([0, 3], 4), ([0, 1, 30, 31], 4 + 8)], ids=str)
+def test_what_a_batch_costs(slots: list[int], count: int) -> None:
+    assert columns(slots) == count

@@ -176,12 +176,12 @@ def test_text_that_repeats_is_looked_up_and_the_rest_is_drafted() -> None:
 @pytest.mark.parametrize("memory", [SHARED, NO_COPY, None], ids=["shared", "no copy", "streams"])
 def test_a_sequence_that_moves_takes_its_cells_along(memory: MemoryTraits | None) -> None:
     drafting = rig({"memory": memory} if memory else {})
-    drafting.submit(1, [1] * 40, max_tokens=20)
-    drafting.submit(2, [2] * 40, max_tokens=200)
+    for request_id, count in ((1, 200), (2, 20), (3, 200)):
+        drafting.submit(request_id, [request_id] * 40, max_tokens=count)
     run(drafting)
     check_text(drafting)
-    assert {span.slot for span in drafting.calls[-1]} == {0}, "it was to be moved"
-    read = sum(len(span.tokens) for call in drafting.draft_calls for span in call if span.start == 0 and span.slot == 0)
+    assert {span.slot for span in drafting.calls[-1]} <= {0, 1}, "the third was to be moved"
+    read = sum(len(span.tokens) for call in drafting.draft_calls for span in call if span.start == 0 and span.slot == 1)
     assert (read > 80) == (memory is NO_COPY)
 
 

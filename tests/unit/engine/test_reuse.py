@@ -1,5 +1,6 @@
 """What is not evaluated twice: a slot's own prefix, another slot's, and the store's."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -143,13 +144,36 @@ def test_memory_that_cannot_be_cut_is_reused_only_where_it_fits_as_it_is(save: b
     assert rig.said[3] == expected([*LONG, 5], 2)
 
 
-@pytest.mark.parametrize(("dense", "slots"), [(True, [0, 1, 2, 3]), (False, [0, 2, 4, 5])])
-def test_holes_are_closed_where_slots_had_better_be_dense(dense: bool, slots: list[int]) -> None:
-    memory = MemoryTraits(copy=True, cut=True, save=True, shift=False, dense=dense, cell_bytes=4)
-    rig = Rig(slots=6, memory=memory, **PLENTY)
+def in_pairs(slots: Sequence[int]) -> int:
+    return -(-len(slots) // 2) * 2
+
+
+def in_pairs_and_with_holes(slots: Sequence[int]) -> int:
+    return in_pairs(range(slots[0], slots[-1] + 1))
+
+
+@pytest.mark.parametrize(
+    ("columns", "ended", "slots"),
+    [
+        (None, (1, 3), [0, 1, 2, 3]),
+        (len, (1, 3), [0, 2, 4, 5]),
+        (in_pairs_and_with_holes, (1,), [0, 2, 3, 4, 5]),
+        (in_pairs_and_with_holes, (1, 3), [0, 1, 2, 3]),
+    ],
+    ids=["holes are computed", "holes cost nothing", "one move spares nothing", "two moves spare a pair"],
+)
+def test_holes_are_closed_where_the_batch_gets_faster_by_it(
+    columns: Callable[[Sequence[int]], int] | None,
+    ended: tuple[int, ...],
+    slots: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rig = Rig(slots=6, **PLENTY)
+    if columns is not None:
+        monkeypatch.setattr(rig.backend, "columns", columns)
     for request_id in range(6):
-        rig.submit(request_id, [request_id + 1] * 4, max_tokens=3 if request_id in (1, 3) else 200)
-    while len(rig.finished) < 2:
+        rig.submit(request_id, [request_id + 1] * 4, max_tokens=3 if request_id in ended else 200)
+    while len(rig.finished) < len(ended):
         rig.step()
     for _ in range(4):
         rig.step()

@@ -35,7 +35,6 @@ class MemoryTraits:
     save: bool  # the cells of a slot to bytes, and back
     shift: bool  # positions moved, so that the middle can be removed
     shared: bool = False  # slots draw on one pool, and a copy only refers to the cells that are there
-    dense: bool = True  # running slots had better lie side by side
     cell_bytes: int = 0  # what a cell takes, for weighing a copy against a computation
 
 
@@ -161,6 +160,12 @@ class Backend(Protocol):
         of the backend's own memory, valid until the next call; the caller may write to it.
 
         Raises `OutOfMemory` or `BackendError`.
+        """
+
+    def columns(self, slots: Sequence[int]) -> int:
+        """How many sequences side by side a token for each of these slots costs as much as.
+
+        More than there are where holes between them are computed, or the weights passed over again. slots: ascending.
         """
 
     def clear(self, slot: int) -> None:

@@ -97,6 +97,9 @@ class FakeBackend:
                     wanted += 1
         return self._logits[:wanted]
 
+    def columns(self, slots: Sequence[int]) -> int:
+        return slots[-1] - slots[0] + 1  # as if holes were computed
+
     def clear(self, slot: int) -> None:
         self.held[slot].clear()
 

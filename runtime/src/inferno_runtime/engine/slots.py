@@ -156,14 +156,23 @@ class SlotTable:
     def compact(self, running: Iterable[Sequence], step_seconds: float) -> None:
         """Move the running sequence with the highest slot into the lowest hole, if the rest of its life is worth it.
 
-        Backends whose slots had better be dense pass over the weights once for each run of consecutive ones.
+        As many moves as the batch gets faster by are weighed together, and one of them is made, so that no step waits for all.
         """
-        seq = max(running, key=lambda seq: seq.slot, default=None)
-        hole = min((slot.number for slot in self._slots if slot.owner is None), default=len(self._slots))
-        if seq is None or hole > seq.slot or not (self._backend.memory.copy and self._backend.memory.dense):
+        if not self._backend.memory.copy:
             return
-        if self._move_seconds(seq.position) * 4 > step_seconds * seq.remaining:
+        holes = [slot.number for slot in self._slots if slot.owner is None]
+        highest = sorted(running, key=lambda seq: -seq.slot)
+        moves = [(seq, hole) for seq, hole in zip(highest, holes, strict=False) if hole < seq.slot]
+        if not moves:
             return
+        before = self._backend.columns(sorted(seq.slot for seq in highest))
+        after = self._backend.columns(sorted([hole for _, hole in moves] + [seq.slot for seq in highest[len(moves) :]]))
+        seq, hole = moves[0]
+        spared = step_seconds * (1 - after / before) * seq.remaining
+        if spared > 4 * sum(self._move_seconds(mover.position) for mover, _ in moves):
+            self._move(seq, hole)
+
+    def _move(self, seq: Sequence, hole: int) -> None:
         self._vacate(hole)
         if not self._backend.copy(seq.slot, hole):
             self._backend.clear(hole)

@@ -29,7 +29,7 @@ from inferno_runtime.backends.base import (
     Tuner,
 )
 from inferno_runtime.backends.llama_cpp.adapters import Adapters
-from inferno_runtime.backends.llama_cpp.batch import TILE, Batch, EmbeddingBatch, padding
+from inferno_runtime.backends.llama_cpp.batch import TILE, Batch, EmbeddingBatch, columns, padding
 from inferno_runtime.backends.llama_cpp.library import load
 from inferno_runtime.backends.llama_cpp.model import explain, is_encoder, model_info, open_model
 from inferno_runtime.backends.llama_cpp.positions import Positions
@@ -41,8 +41,11 @@ from inferno_runtime.cpu import cpu_quota
 
 _DEFAULT_CONTEXT = 8192  # tokens; a model's own limit may be a million, and every slot's memory is taken up front
 _DEFAULT_MICRO_BATCH = 512  # tokens
+_FEW_CELLS = 256  # next to nothing to attend to
 _SPARE_LOGITS = 32  # rows beside one for each slot, for drafts
 _FLOATS = frozenset({"all F32", "F16", "BF16"})  # weights whose products are not added up as integers
+_NOTHING = memoryview(bytearray())
+_SCRATCH = 32 << 20  # bytes that are kept for the next copy: memory that is new is several times as slow as a copy
 _FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}  # llama_flash_attn_type
 
 
@@ -92,10 +95,11 @@ class LlamaBackend:
         self._batch = Batch(api, self.max_batch)
         self._positions = Positions(self.slots)
         self._embedding_batch = EmbeddingBatch(api, self.max_batch) if self.vision else None
-        self._saved: tuple[int, Saved] | None = None  # the slot that was last saved, while nothing has changed it
+        self._copied: tuple[int, Saved] | None = None  # the slot that was last copied, while nothing has changed it
+        self._scratch = _NOTHING
 
     def evaluate(self, spans: Sequence[Span]) -> NDArray[np.float32]:
-        self._saved = None
+        self._copied = None
         self._adapters.use(self._context, spans[0].adapter)
         if spans[0].embeddings is not None:
             (span,) = spans
@@ -121,7 +125,9 @@ class LlamaBackend:
         near = range(min(self.slots, slots[-1] + TILE))
         ends = [self._end(slot) for slot in near]
         usable = [end < self.context for end in ends]
-        return [Span(slot, ends[slot], [0], logits=1) for slot in padding(slots, usable, steady=steady)]
+        deepest = max(_FEW_CELLS, *(span.start for span in spans))
+        shallow = [end <= deepest for end in ends]
+        return [Span(slot, ends[slot], [0], logits=1) for slot in padding(slots, usable, shallow, steady=steady)]
 
     def _decode(self, spans: Sequence[Span]) -> NDArray[np.float32]:
         firsts = [self._positions.of(span.slot, span.start) for span in spans]
@@ -155,13 +161,16 @@ class LlamaBackend:
         pointer = self._api.llama_get_logits(self._context)  # waits for the computation
         return np.ctypeslib.as_array(pointer, shape=(wanted, self.info.vocab_size))
 
+    def columns(self, slots: Sequence[int]) -> int:
+        return len(slots) if self._unified else columns(slots, self.slots)
+
     def clear(self, slot: int) -> None:
-        self._saved = None
+        self._copied = None
         self._positions.cut(slot, 0)
         self._api.llama_memory_seq_rm(self._memory, slot, -1, -1)
 
     def cut(self, slot: int, length: int) -> None:
-        self._saved = None
+        self._copied = None
         self._positions.cut(slot, length)
         if not self._remove(slot, length):
             raise BackendError(f"slot {slot} cannot be cut to {length} cells")
@@ -174,23 +183,30 @@ class LlamaBackend:
             return True
         # libllama's own copy between streams moves their whole capacity, and not before the next evaluation; this moves
         # what is used, now. Followers of one leader come one after another, and it is saved for all of them at once.
-        if self._saved is None or self._saved[0] != source:
-            data = self.save(source)
+        if self._copied is None or self._copied[0] != source:
+            data = self._save(source, self._scratch)
             if data is None:
                 return False
-            self._saved = (source, data)
-        saved = self._saved
-        done = self.restore(target, saved[1])
-        self._saved = saved
+            self._copied = (source, data)
+            if len(self._scratch) < len(data) <= _SCRATCH:
+                self._scratch = data
+        copied = self._copied
+        done = self.restore(target, copied[1])
+        self._copied = copied
         return done
 
     def save(self, slot: int) -> Saved | None:
+        return self._save(slot, _NOTHING)
+
+    def _save(self, slot: int, place: memoryview) -> memoryview | None:
+        """Save a slot's cells, in this place if there is room."""
         size = self._api.llama_state_seq_get_size_ext(self._context, slot, 0)
         if not size:
             return None
         positions = self._positions.saved(slot)
+        length = size + len(positions)
         # Not zeroed before, nor copied afterwards: it is megabytes.
-        data = memoryview(np.empty(size + len(positions), dtype=np.uint8).data)
+        data = place if len(place) >= length else memoryview(np.empty(length, dtype=np.uint8).data)
         buffer = (ctypes.c_uint8 * size).from_buffer(data)
         written = self._api.llama_state_seq_get_data_ext(self._context, buffer, size, slot, 0)
         data[written : written + len(positions)] = positions

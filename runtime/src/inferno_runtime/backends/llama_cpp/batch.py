@@ -1,7 +1,7 @@
 """The batch that libllama evaluates: arrays of our own, and what is added so that its kernels run at full speed."""
 
 from collections.abc import Sequence
-from itertools import islice
+from itertools import islice, pairwise
 from types import ModuleType
 from typing import Any
 
@@ -12,7 +12,7 @@ from inferno_runtime.backends.base import Embeddings, Span
 
 TILE = 4  # columns that the CPU kernels compute together; a remainder is another pass over the weights
 _WORTH_A_TILE = 5  # tokens; fewer are cheaper as they are
-_HOLE = 8  # slots; a pass over the weights costs more than this many tokens beside others
+_PASS = 8  # tokens beside others cost less than a pass over the weights
 
 
 class Batch:
@@ -96,14 +96,16 @@ class EmbeddingBatch:
         setattr(self.struct, name, array.ctypes.data_as(dict(self.struct._fields_)[name]))
 
 
-def padding(slots: Sequence[int], usable: Sequence[bool], *, steady: bool = False) -> list[int]:
+def padding(
+    slots: Sequence[int], usable: Sequence[bool], shallow: Sequence[bool], *, steady: bool = False
+) -> list[int]:
     """Slots to evaluate a token of no use in, beside one token for each of `slots`, since that is faster.
 
     libllama passes over the weights once for each run of consecutive slots, so small holes between them are filled; and
-    its CPU kernels compute several columns at a time, so the run is brought to a multiple of that.
+    its CPU kernels compute several columns at a time, so the run is brought to a multiple of that, where it costs less.
 
-    slots: ascending; usable: for every slot there is, whether it has room for a token that is taken back afterwards; steady:
-    whether no token may be alone. For a lone one floats are added up by another kernel in another order, and for two or more
+    slots: ascending; usable: for every slot there is, whether it has room for a token that is taken back afterwards;
+    shallow: whether it holds no more cells than the slots of the batch, all of which that token attends to; steady: whether no token may be alone. For a lone one floats are added up by another kernel in another order, and for two or more
     always in the same.
     """
     if len(slots) < 2 and not steady:
@@ -112,16 +114,23 @@ def padding(slots: Sequence[int], usable: Sequence[bool], *, steady: bool = Fals
     start = slots[0]
     for slot, following in zip(slots, [*slots[1:], len(usable)], strict=True):
         hole = range(slot + 1, following)
-        if following < len(usable) and len(hole) <= _HOLE and all(usable[number] for number in hole):
+        if following < len(usable) and len(hole) <= _PASS and all(usable[number] for number in hole):
             added += hole
             continue
         length = slot + 1 - start
         if length >= _WORTH_A_TILE:
             tail = hole[: -length % TILE]
-            if all(usable[number] for number in tail):
+            if all(usable[number] and shallow[number] for number in tail):
                 added += tail
         elif length == 1 and steady:
             beside = (number for number in (slot + 1, slot - 1) if 0 <= number < len(usable) and usable[number])
             added += islice(beside, 1)
         start = following
     return added
+
+
+def columns(slots: Sequence[int], slots_there_are: int) -> int:
+    """What a token for each of `slots` costs, padded, in tokens of consecutive slots. slots: ascending."""
+    every = [True] * slots_there_are
+    filled = sorted([*slots, *padding(slots, every, every)])
+    return len(filled) + _PASS * sum(after > before + 1 for before, after in pairwise(filled))

@@ -11,7 +11,6 @@ from inferno_runtime.backends.onnx.fusion import prepare
 from inferno_runtime.backends.onnx.graph import DecoderGraph
 from inferno_runtime.backends.onnx.pieces import vocabulary
 from inferno_runtime.backends.onnx.session import Session, model_info
-from inferno_runtime.backends.onnx.stepping import RowStepper
 from inferno_runtime.backends.onnx.trial import choose
 from inferno_runtime.backends.onnx.vocabulary import logit_count, read_spec
 from inferno_runtime.config import EngineConfig
@@ -68,7 +67,6 @@ class OnnxBackend:
             save=True,
             shift=False,
             shared=self._unified,
-            dense=isinstance(self._stepper, RowStepper),
             cell_bytes=self._cache.cell_bytes,
         )
         self.description = session.description
@@ -84,6 +82,9 @@ class OnnxBackend:
         for span in spans:
             self._check(span)
         return self._stepper.evaluate(spans)
+
+    def columns(self, slots: Sequence[int]) -> int:
+        return self._stepper.columns(slots)
 
     def clear(self, slot: int) -> None:
         self._cache.clear(slot)

@@ -7,6 +7,7 @@ are evaluated together, with those between them that have nothing to say.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +49,11 @@ def runs(spans: Sequence[Span], full: Sequence[bool]) -> list[Run]:
             found.append([index])
     found += [[index] for index in range(len(spans)) if index not in set(single)]
     return [Run(spans[run[0]].slot, spans[run[-1]].slot - spans[run[0]].slot + 1, tuple(run)) for run in found]
+
+
+def columns(slots: Sequence[int]) -> int:
+    """What a token for each of `slots` costs, in tokens of consecutive slots. slots: ascending."""
+    return 1 + sum(min(after - before, 1 + _HOLE) for before, after in pairwise(slots))
 
 
 class Rows:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from inferno_runtime.backends.base import Span
 from inferno_runtime.backends.onnx.cache import Block, Cache
 from inferno_runtime.backends.onnx.graph import DecoderGraph
-from inferno_runtime.backends.onnx.rows import Rows, runs
+from inferno_runtime.backends.onnx.rows import Rows, columns, runs
 
 Alignment = Literal["right", "left"]  # of the sequences of a batch; see `cache`
 Logits = NDArray[np.float32]
@@ -22,6 +22,10 @@ class RowStepper:
         """context: most cells of a slot."""
         self.cache = Rows(graph.planes, slots, context)
         self._graph = graph
+
+    def columns(self, slots: Sequence[int]) -> int:
+        """As `Backend.columns` says."""
+        return columns(slots)
 
     def evaluate(self, spans: Sequence[Span]) -> Logits:
         """As `Backend.evaluate` does, for spans that fit."""
@@ -69,6 +73,10 @@ class BlockStepper:
         self._graph = graph
         self._aligned = aligned
         self._pieces = pieces
+
+    def columns(self, slots: Sequence[int]) -> int:
+        """As `Backend.columns` says: every batch is put together anew."""
+        return len(slots)
 
     def evaluate(self, spans: Sequence[Span]) -> Logits:
         """As `Backend.evaluate` does, for spans that fit."""
