@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from inferno_runtime.cpu import IdleCores, cpu_facts, cpu_limit, cpu_quota
+from inferno_runtime.cpu import AvailableCores, IdleCores, cpu_facts, cpu_limit, cpu_quota
 
 POD = "/kubepods.slice/pod7/app"
 V1 = "4:memory:/pod7/app\n3:cpu,cpuacct:/pod7/app\n2:cpuset:/elsewhere\n"
@@ -115,3 +115,13 @@ def test_idle_cores_are_counted_from_one_call_to_the_next(tmp_path: Path) -> Non
     assert idle() == pytest.approx(1.5)
     stat.write_text("nonsense\n")
     assert idle() == math.inf
+
+
+def test_available_cores_are_those_that_were_used_and_those_that_were_idle() -> None:
+    idle, used, now = [0.0], [0.0], [0.0]
+    available = AvailableCores(lambda: idle[0], lambda: now[0], lambda: used[0])
+    assert available() == math.inf
+    idle[0], used[0], now[0] = 0.5, 3.0, 2.0
+    assert available() == pytest.approx(2.0)
+    idle[0], now[0] = math.inf, 4.0
+    assert available() == math.inf

@@ -63,6 +63,30 @@ class IdleCores:
         return (int(words[4]) + int(words[5])) / self._ticks
 
 
+class AvailableCores:
+    """How many cores this process used or nobody: each call answers for the time since the one before."""
+
+    def __init__(
+        self,
+        idle: Callable[[], float] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        used: Callable[[], float] = time.process_time,
+    ) -> None:
+        """idle: cores since it was last asked; used: seconds of processor time, of all threads together."""
+        self._idle = idle or IdleCores()
+        self._clock = clock
+        self._used = used
+        self._before: tuple[float, float] | None = None
+
+    def __call__(self) -> float:
+        """Cores, on average; infinity where that is not known."""
+        idle, used, now = self._idle(), self._used(), self._clock()
+        before, self._before = self._before, (used, now)
+        if before is None or now <= before[1]:
+            return math.inf
+        return idle + (used - before[0]) / (now - before[1])
+
+
 def cpu_facts(proc: Path = _PROC) -> dict[str, str]:
     """The kind of CPU as /proc/cpuinfo has it, without what changes from core to core and from boot to boot."""
     lines = (line.partition(":") for line in read_text(proc / "cpuinfo").partition("\n\n")[0].splitlines())

@@ -38,6 +38,21 @@ def test_deep_pieces_are_as_large_as_the_kernel_likes_them() -> None:
     assert cost.seconds(cost.piece(0.1, 3000, pause=0.0), 3000) <= 0.25
 
 
+@pytest.mark.parametrize("slow", [1, 2, 4])
+def test_a_slow_machine_does_not_evaluate_deep_prompts_in_crumbs(slow: int) -> None:
+    cost = PrefillCost()
+    for depth in range(0, 3000, 250):
+        for size, share in (
+            (16, 0.5),
+            (32, 0.95),
+            (64, 1.0),
+        ):  # of what a tile takes, by a kernel that is made for tiles
+            for _ in range(5):
+                cost.observe(size, depth, slow * share * (0.06 + 0.05 * (depth / 1000)))
+    for depth in (1000, 2000, 3000):
+        assert cost.piece(0.1, depth, pause=0.05) >= 64
+
+
 def test_a_model_too_slow_for_the_budget_gets_the_least_piece() -> None:
     cost = PrefillCost()
     cost.observe(64, 0, 64 * 0.05)

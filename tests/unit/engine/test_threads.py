@@ -218,6 +218,15 @@ def test_prompts_do_not_follow_a_lone_token_that_is_as_fast_with_one_thread(seed
     assert slow < 20, slow
 
 
+def test_prompts_return_with_the_tokens_when_a_start_beside_a_neighbour_chose_few_threads() -> None:
+    machine = Machine(2, initial=1)
+    while machine.governor.settled("decode") == 1:
+        assert machine.now < 6
+        machine.step()
+        machine.step("prefill", 128, 8 * WORK, int(1000 * machine.now))  # as deep as none before
+    assert machine.governor.settled("prefill") == 2
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_more_sequences_soon_have_the_threads_that_a_lone_one_did_not_want(seed: int) -> None:
     machine = Memory(2, seed=seed)

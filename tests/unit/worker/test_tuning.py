@@ -1,11 +1,16 @@
 """What an engine is evaluated with when it starts."""
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from inferno_runtime.backends.base import Measure, Setting
 from inferno_runtime.config import EngineConfig
+from inferno_runtime.cpu import cpu_quota
 from inferno_runtime.engine.tuning import Rates, Tuning
 from inferno_runtime.worker.tuning import StartTuner
 
@@ -35,3 +40,25 @@ def test_otherwise_it_is_measured(tmp_path: Path, before: dict[str, Any]) -> Non
     model.write_bytes(b"GGUF")
     with pytest.raises(Measured):
         StartTuner(model, CONFIG, before)(measurer, {})
+
+
+@contextmanager
+def fast(first: Setting) -> Iterator[Measure]:
+    yield lambda setting, seconds: (100.0, 200.0, 300.0)
+
+
+@pytest.mark.parametrize(
+    ("missing", "remembered"), [(0.1, True), (1.0, False)], ids=["on a machine of its own", "beside a neighbour"]
+)
+def test_what_was_measured_beside_a_neighbour_is_not_remembered(
+    tmp_path: Path, missing: float, remembered: bool
+) -> None:
+    model = tmp_path / "m.gguf"
+    model.write_bytes(b"GGUF")
+    tuner = StartTuner(model, EngineConfig(), available=lambda: cpu_quota() - missing)
+    tuner(fast, {})
+    assert tuner.tuning is not None
+    assert tuner.tuning.rates is not None
+    file = tmp_path / "m.gguf.tuning.json"
+    assert file.exists() == remembered
+    assert not remembered or json.loads(file.read_text())["tunings"]

@@ -5,6 +5,7 @@ _SIZES = (LEAST_PIECE, 32, 64, 128, 256, 512)  # pieces that are kept apart: ker
 _SMOOTHING = 0.3  # weight of the newest measurement
 _DOUBT = 0.99  # of a rate is left when another size was measured at its depth: in time it is tried again
 _PATIENCE = 2.5  # times the time there is, at most, for a piece
+_CRUMB = 1.5  # times the cost of a token in a larger piece
 _SAVING = 1.15  # whose tokens are cheaper by so much
 
 
@@ -51,12 +52,17 @@ class PrefillCost:
         """
         best = max(self.fitting(seconds, depth), LEAST_PIECE)
         for size in (*_SIZES, self.fitting(_PATIENCE * seconds, depth)):
-            if size <= best or self.seconds(size, depth) > _PATIENCE * seconds:
-                continue
-            before, after = (self._rate(count, depth) + pause / count for count in (best, size))
-            if before >= _SAVING * after:
-                best = size
+            if size > best and (self.seconds(size, depth) <= _PATIENCE * seconds or self._crumb(best, size, depth)):
+                before, after = (self._rate(count, depth) + pause / count for count in (best, size))
+                if before >= _SAVING * after:
+                    best = size
         return best
+
+    def _crumb(self, count: int, size: int, depth: int) -> bool:
+        """Whether a piece is so much dearer by the token than one of this size that it is none, however short the time is."""
+        if self.seconds(size, depth) > _PATIENCE * self.seconds(count, depth):
+            return False
+        return self._rate(count, depth) >= _CRUMB * self._rate(size, depth)
 
     def _rate(self, tokens: int, depth: int) -> float:
         size, place = _size(tokens), _depth(depth + tokens // 2)

@@ -101,7 +101,7 @@ class _Climber:
         )
         self.alarmed = False  # whether the settled number was found since steps were slow
         self.relief = 1.0  # what is left of the cost before, with the settled number
-        self.fell = False  # whether the settled number is fewer that another kind has found, and was not tried
+        self.fell = initial < most  # whether the settled number is fewer, and nothing that this kind has found
         self._hurried = False
         self._bidden = False  # another kind is faster with more threads: whether cores are idle says nothing now
         self._now = 0.0  # seconds of evaluation so far

@@ -70,7 +70,7 @@ class Tuning:
     rates: Rates | None = None
     measurements: int = 0
     seconds: float = 0.0  # that they took
-    complete: bool = True  # each option was tried; the next start need not look again
+    complete: bool = True  # each option was tried, by ourselves; the next start need not look again
 
     def __str__(self) -> str:
         attention = "on" if self.flash_attention else "off"

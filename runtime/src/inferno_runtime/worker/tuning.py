@@ -5,13 +5,13 @@ import dataclasses
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from inferno_runtime.backends.base import Measurer, Setting
 from inferno_runtime.config import EngineConfig
-from inferno_runtime.cpu import IdleCores, cpu_facts, cpu_limit, cpu_quota
+from inferno_runtime.cpu import AvailableCores, IdleCores, cpu_facts, cpu_limit, cpu_quota
 from inferno_runtime.engine.threads import ThreadGovernor
 from inferno_runtime.engine.tuning import (
     Options,
@@ -29,6 +29,7 @@ from inferno_runtime.engine.tuning import (
 logger = logging.getLogger(__name__)
 
 BUDGET = 6.0  # seconds of measurement at a first start
+TAKEN = 0.25  # cores that others had meanwhile, of those that are ours: what was measured says little of other days
 CONTENT = 0.25  # seconds of a typical request; of a model that is as small as that nobody would notice what is gained
 
 
@@ -39,8 +40,16 @@ class StartTuner:
     the same seed gives the same answer.
     """
 
-    def __init__(self, path: Path, config: EngineConfig, before: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        config: EngineConfig,
+        before: Mapping[str, Any] | None = None,
+        available: Callable[[], float] | None = None,
+    ) -> None:
+        """available: cores that were ours or idle since it was last asked."""
         self._path = path
+        self._available = available or AvailableCores()
         self._config = config
         self._before = before or {}
         self.tuning: Tuning | None = None
@@ -64,13 +73,21 @@ class StartTuner:
         files = places(self._path, os.environ)
         tuning = recall(files, key(facts), among)
         if tuning is None:
-            with measurer(among.default) as measure:
-                tuning = choose(measure, among, budget=BUDGET, clock=time.monotonic, content=CONTENT)
+            tuning = self._choose(measurer, among)
             remember(files, facts, tuning)
-            if not tuning.complete:
-                logger.info("there was not the time to measure everything: the next start tries again")
         logger.info("tuned: %s", tuning)
         self.tuning = tuning
+        return tuning
+
+    def _choose(self, measurer: Measurer, among: Options) -> Tuning:
+        self._available()  # from here on
+        with measurer(among.default) as measure:
+            tuning = choose(measure, among, budget=BUDGET, clock=time.monotonic, content=CONTENT)
+        if self._available() < cpu_quota() - TAKEN:
+            logger.info("other programs had some of the cores meanwhile: the next start measures again")
+            return dataclasses.replace(tuning, complete=False)
+        if not tuning.complete:
+            logger.info("there was not the time to measure everything: the next start tries again")
         return tuning
 
     def _among(self) -> Options:
