@@ -35,9 +35,12 @@ def test_a_full_queue(serve: Serve, stream: bool) -> None:
 def test_sequences_that_need_more_than_there_is_take_turns_unseen(serve: Serve) -> None:
     # What a real process can come to: its pool is too small for both, and large enough for each.
     fields = {"max_tokens": 600, "ignore_eos": True, "temperature": 0}
-    with serve("--kv-layout", "unified", "--context-length", "768", "--slots", "2", "--prefix-cache-mb", "0") as server:
-        prompts = [STORY, "One day a fox"]
+    pool = ("--kv-layout", "unified", "--context-length", "768", "--slots", "2", "--prefix-cache-mb", "0")
+    flags = (*pool, "--speculation", "off")  # which would take several tokens a step, and be done before they meet
+    prompts = [STORY, "One day a fox"]
+    with serve(*flags) as server:
         alone = [server.complete(prompt, **fields).json()["choices"][0]["text"] for prompt in prompts]
+    with serve(*flags) as server:  # another, which knows of no long answers yet, and so lets both in
         # Of one request, so that they meet however slow the machine is.
         together = server.complete(prompts, **fields).json()
         assert server.metric("num_preemptions_total") > 0
