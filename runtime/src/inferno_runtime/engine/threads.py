@@ -45,6 +45,7 @@ class ThreadGovernor:
 
     def __init__(self, most: int, initial: int, idle_cores: Callable[[], float] = lambda: inf) -> None:
         """most: the CPU quota; initial: the number to begin with; idle_cores: on average since it was last asked."""
+        idle_cores()  # from here on
         self._prompts_alone = 0  # pieces of prompts since the last decode
         self._climbers: dict[Kind, _Climber] = {
             "decode": _Climber(most, initial, idle_cores),
@@ -112,7 +113,8 @@ class _Climber:
         self._trial: _Trial | None = None
         self._turn = 0
         self._failures = 0
-        self._next_trial = _FIRST_WAIT  # at which time, though nothing happened
+        # At which time, though nothing happened. What a start beside a neighbour chose may be wrong already.
+        self._next_trial = _FIRST_WAIT / 8 if initial < most else _FIRST_WAIT
         self._next_alarm = 0.0  # from which time on slow steps may start one
 
     def observe(self, tokens: int, depth: int, seconds: float, threads: int) -> int:
@@ -130,7 +132,7 @@ class _Climber:
         if size_class(tokens, 0) not in self._sizes:
             self._sizes.add(size_class(tokens, 0))
             if self._at < len(self._rungs) - 1:  # what was found for others need not hold for these
-                self._turn, self._next_trial = 0, min(self._next_trial, self._now + _FIRST_WAIT / 4)
+                self._turn, self._next_trial = 0, min(self._next_trial, self._now + _FIRST_WAIT / 8)
         if usual.learn(cost):
             self._window.append((usual, cost))
             self._slow = (self._slow << 1 | (cost > _SLOW * usual.cost)) & (1 << _STEPS) - 1
