@@ -48,3 +48,22 @@ def test_padded_batches_give_each_sequence_its_own_logits(running: list[int]) ->
     finally:
         backend.close()
         alone.close()
+
+
+def test_copies_that_share_a_buffer_are_each_of_their_own_source() -> None:
+    backend = filled()
+    copies = {2: 11, 3: 4, 5: 11, 6: 0, 7: 0}  # by target: a longer one, a shorter in its place, the longer again, …
+    try:
+        kept = backend.save(11)
+        assert kept is not None
+        before = bytes(kept)
+        for target, source in copies.items():
+            assert backend.copy(source, target)
+        assert bytes(kept) == before
+        for target, source in copies.items():
+            (own,) = backend.evaluate([Span(source, LENGTHS[source], prompt(source)[-1:], logits=1)]).copy()
+            backend.cut(source, LENGTHS[source])
+            (copied,) = backend.evaluate([Span(target, LENGTHS[source], prompt(source)[-1:], logits=1)])
+            assert np.abs(own - copied).max() < TOLERANCE
+    finally:
+        backend.close()

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -13,7 +14,6 @@ from inferno_runtime.backends.base import Backend
 from inferno_runtime.config import EngineConfig
 from inferno_runtime.engine.request import Request, Sampling
 from inferno_runtime.engine.scheduler import Scheduler
-from inferno_runtime.engine.sequence import Sequence
 from inferno_runtime.models.source import DEFAULT_MODEL
 from inferno_runtime.worker.draft import load_draft
 from tests.runtime.process import MODEL, ServerProcess
@@ -63,15 +63,10 @@ def test_a_model_that_drafts_for_itself_is_nearly_always_right() -> None:
     for slot in range(backend.slots):
         backend.clear(slot)
     scheduler = free_drafts(ITSELF, backend)
-    fates: list[tuple[int, int]] = []
-    observe = scheduler.speculation.observe
-
-    def noting(seq: Sequence, drafted: int, accepted: int) -> None:
-        fates.append((drafted, accepted))
-        observe(seq, drafted, accepted)
-
-    scheduler.speculation.observe = noting  # type: ignore[method-assign]
-    said, fewer = say(scheduler, prompts)
+    speculation = scheduler.speculation
+    with patch.object(speculation, "observe", wraps=speculation.observe) as observe:
+        said, fewer = say(scheduler, prompts)
+    fates = [(drafted, accepted) for (_, drafted, accepted), _ in observe.call_args_list]
     assert said == without
     assert fewer < steps
     right = sum(accepted for _, accepted in fates)

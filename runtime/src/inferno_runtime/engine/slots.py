@@ -161,6 +161,8 @@ class SlotTable:
         if not self._backend.memory.copy:
             return
         holes = [slot.number for slot in self._slots if slot.owner is None]
+        if not holes:
+            return
         highest = sorted(running, key=lambda seq: -seq.slot)
         moves = [(seq, hole) for seq, hole in zip(highest, holes, strict=False) if hole < seq.slot]
         if not moves:

@@ -97,9 +97,7 @@ class _Climber:
         self._rungs = ladder(most, initial)
         self._at = self._rungs.index(initial)
         self.threads = self.settled = initial
-        self.led = (
-            False  # whether trials come when another has found something, or a step takes very long, and not otherwise
-        )
+        self.led = False  # whether trials come only when another has found something, or a step takes very long
         self.alarmed = False  # whether the settled number was found since steps were slow
         self.relief = 1.0  # what is left of the cost before, with the settled number
         self.fell = initial < most  # whether the settled number is fewer, and nothing that this kind has found

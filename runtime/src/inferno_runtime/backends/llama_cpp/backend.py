@@ -184,6 +184,7 @@ class LlamaBackend:
         # libllama's own copy between streams moves their whole capacity, and not before the next evaluation; this moves
         # what is used, now. Followers of one leader come one after another, and it is saved for all of them at once.
         if self._copied is None or self._copied[0] != source:
+            self._copied = None  # it may lie in the same place
             data = self._save(source, self._scratch)
             if data is None:
                 return False

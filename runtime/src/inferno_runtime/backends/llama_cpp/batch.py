@@ -105,7 +105,8 @@ def padding(
     its CPU kernels compute several columns at a time, so the run is brought to a multiple of that, where it costs less.
 
     slots: ascending; usable: for every slot there is, whether it has room for a token that is taken back afterwards;
-    shallow: whether it holds no more cells than the slots of the batch, all of which that token attends to; steady: whether no token may be alone. For a lone one floats are added up by another kernel in another order, and for two or more
+    shallow: whether it holds no more cells than the slots of the batch, all of which that token attends to; steady: whether
+    no token may be alone. For a lone one floats are added up by another kernel in another order, and for two or more
     always in the same.
     """
     if len(slots) < 2 and not steady:
